@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The journal: what was wanted, in one SQLite database (WAL) under the state
+ * directory.  The truth about a camera's flash is on the camera; here stands
+ * which cameras are known, which updates are open, how often a unit was erased
+ * for one of them, which images are in the store, which were saved.
+ *
+ * Memory is read at start-up (synchronously, before anything else runs) and
+ * afterwards only written: puts are copied into a batch, and a helper thread
+ * commits one batch after the other.  Nothing on the loop ever waits for the
+ * disk; who needs durability (an update, before its first irreversible
+ * transfer) gives journal_sync() a callback.
+ *
+ * A damaged or foreign database is set aside (state.db.damaged-<time>) with one
+ * clear line, and an empty one begun.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+#include "base/loop.h"
+#include "core/identity.h"
+
+struct journal;
+
+/* directory: state directory, made if absent (0700).  NULL: in memory (tests).  0, or negative errno when even an empty
+ * database cannot be had. A read-only or full disk is no fault here: journal_writable() is false then, and new updates are refused. */
+int journal_open(struct loop *loop, const char *directory, struct journal **ret);
+/* Commits what is pending, waits for it (bounded: 10 s), closes. */
+struct journal *journal_close(struct journal *journal);
+/* false after a failed commit (disk full, read-only, I/O error), until one succeeds. */
+bool journal_writable(const struct journal *journal);
+
+/* on_durable(userdata, error) from the loop, once, when every put so far is on disk (0) or could not be written (-errno).
+ * Several syncs share one commit. */
+typedef void (*journal_sync_fn)(void *userdata, int error);
+int journal_sync(struct journal *journal, journal_sync_fn on_durable, void *userdata);
+/* Forgets callbacks that have this userdata. */
+void journal_sync_cancel(struct journal *journal, void *userdata);
+
+/* --- records: plain values, strings owned by the record --- */
+
+struct camera_record {
+        char key[CAMERA_KEY_MAX];
+        char board[20];                 /* "" unknown */
+        char port[PORT_PATH_MAX];       /* last seen there */
+        char runtime_serial[SERIAL_MAX + 1];
+        char rom_serial[SERIAL_MAX + 1];
+        char label[64];
+        char firmware_version[32];      /* last written and verified, or read back whole; "" unknown */
+        struct digest firmware;         /* all zero: unknown */
+        struct digest bootloader;       /* of the program last read back or written, padding cut; all zero: unknown */
+        uint16_t bootloader_device;     /* bcdDevice of its bootloader; 0: never seen */
+        uint8_t layout;                 /* index into board.layouts, as last seen; 0xff unknown */
+        int automatic;                  /* -1: as configured; 0 no; 1 yes */
+        bool suspect;                   /* a silent boot was seen: look at the flash at the next plug-in */
+        uint64_t first_seen, last_seen; /* wall clock, microseconds */
+};
+
+struct update_image_record {
+        char partition[16];
+        struct digest digest;           /* an image kept in the store until the update ends */
+        uint32_t size;
+};
+
+#define UPDATE_IMAGES_MAX 8
+
+struct update_record {
+        char id[24];                    /* "u17": counts up for ever */
+        char camera[CAMERA_KEY_MAX];
+        char wish[16];                  /* enum wish by name, of who began it */
+        char version[32];               /* of the firmware, for people */
+        char reason[96];                /* why this firmware (row 7) */
+        bool word_romfs, word_filesystem, word_replace;
+        char state[16];                 /* "open", "done", "failed", "refused", "cancelled", "not-seen" */
+        char outcome[64];               /* stable code of the end, "" while open */
+        char message[256];              /* sentence of the end */
+        unsigned attempts;
+        uint64_t started, ended;        /* wall clock */
+        size_t n_images;
+        struct update_image_record images[UPDATE_IMAGES_MAX];
+};
+
+struct firmware_record {
+        struct digest digest;           /* of the bytes as they go to the device; the blob's name in firmware/ */
+        char board[20];
+        char partition[16];             /* "FIRMWARE", "BOOTLOADER", "HP", "ROMFS0" ... */
+        char version[32];               /* "5.0.0"; "" unknown; "custom:1a2b3c4d5e6f" for a user's own file */
+        char file[64];                  /* name it had */
+        bool stable;                    /* a release (not development, not a user's file) */
+        bool pinned;                    /* the administrator's choice for this board */
+        uint32_t size;
+        uint64_t added;                 /* wall clock */
+};
+
+struct saved_record {
+        char camera[CAMERA_KEY_MAX];
+        char partition[16];
+        struct digest digest;           /* blob in saved/ */
+        uint32_t size;
+        uint64_t saved;
+};
+
+/* --- reading, at start-up; each calls fn per record; fn's negative return ends and is returned --- */
+int journal_each_camera(struct journal *journal, int (*fn)(void *userdata, const struct camera_record *), void *userdata);
+/* Open ones first, then the newest 100 ended. */
+int journal_each_update(struct journal *journal, int (*fn)(void *userdata, const struct update_record *), void *userdata);
+int journal_each_wear(struct journal *journal, const char *update, int (*fn)(void *userdata, const char *partition, unsigned unit, unsigned erases), void *userdata);
+int journal_each_firmware(struct journal *journal, int (*fn)(void *userdata, const struct firmware_record *), void *userdata);
+int journal_each_saved(struct journal *journal, int (*fn)(void *userdata, const struct saved_record *), void *userdata);
+uint64_t journal_last_update_number(const struct journal *journal);
+
+/* --- writing: insert or replace; queued, never blocking.  -ENOMEM only. --- */
+int journal_put_camera(struct journal *journal, const struct camera_record *record);
+int journal_delete_camera(struct journal *journal, const char *key);
+/* A provisional key gives way to the unique id: everything under old moves to new. */
+int journal_rename_camera(struct journal *journal, const char *old_key, const char *new_key);
+int journal_put_update(struct journal *journal, const struct update_record *record);
+int journal_put_wear(struct journal *journal, const char *update, const char *partition, unsigned unit, unsigned erases);
+int journal_put_firmware(struct journal *journal, const struct firmware_record *record);
+int journal_delete_firmware(struct journal *journal, const struct digest *digest, const char *board, const char *partition);
+int journal_put_saved(struct journal *journal, const struct saved_record *record);
+int journal_delete_saved(struct journal *journal, const char *camera, const struct digest *digest);
+/* History: one line of a camera's biography ("recovered", "silent-boot" ...). */
+int journal_put_history(struct journal *journal, const char *camera, uint64_t wall, const char *event, const char *text);
+int journal_each_history(struct journal *journal, const char *camera, size_t max,
+                         int (*fn)(void *userdata, uint64_t wall, const char *event, const char *text), void *userdata);
