@@ -58,16 +58,21 @@ struct image {
  * DFU signature is IMAGE_RAW with one element; name (may be NULL) is only a hint: "*.dfu" without a valid suffix is refused. */
 enum image_fault image_parse(struct image *image, const uint8_t *bytes, size_t size, const char *name);
 
-/* Is the vector table at the beginning of data sane for this board (row 9; dfu-file-formats.md 5.10)?  base: address that data[0] will have. */
+/* Is the vector table at the beginning of a whole image sane for this board (row 9; dfu-file-formats.md 5.10)?  base: address that
+ * data[0] will have.  The reset vector must point into the image itself.  Of a board whose images have no vector table
+ * only blankness is judged. */
 enum image_fault image_check_vectors(const struct board *board, const uint8_t *data, size_t size, uint32_t base);
-/* Blank (all 0xff in its first 8 bytes) or impossible: evidence of row 4. */
+/* Blank (all 0xff in its first 8 bytes) or impossible: evidence of row 4.  data is what was read back from base, perhaps
+ * only its beginning: the reset vector may point anywhere into the memory that holds base.  Fewer than 8 bytes are no evidence. */
 bool image_vectors_impossible(const struct board *board, const uint8_t *data, size_t size, uint32_t base);
 
 /* The bytes that belong on partition: picks the element at the partition's address, checks size and, for executable partitions,
- * the vectors.  For a bootloader the padding after the program (runs of 0xff or 0x00 to the end) is cut (row 5).
+ * the vectors.  Of a bootloader the padding is cut (row 5): 0xff to the end wherever it begins, since it equals erased flash;
+ * 0x00 only beyond the partition's end, since zeros before it may be the program's own.
  * Result points into the caller's bytes. */
 enum image_fault image_for_partition(const struct image *image, const struct board *board, const struct partition *partition,
                                      const uint8_t **ret_data, size_t *ret_size);
 
-/* Which boards could this image be for?  Bit i of the result: board_list.boards[i].  partition: "FIRMWARE" ... */
+/* Which boards could this image be for?  Bit i of the result: board_list.boards[i].  partition: "FIRMWARE" ...; of any of a
+ * board's layouts. */
 uint32_t image_possible_boards(const struct image *image, const struct board_list *list, const char *partition);
