@@ -6,7 +6,8 @@
  * here; usb.c carries it over libusb-1.0, tests/sim/usb-inproc.c over the
  * device model in virtual time.  Whatever may block (open(2), wrapping,
  * claiming, closing) happens on a helper thread: one device that NAKs for ever
- * delays no other (rule 16).
+ * delays no other (rule 16).  Not even libusb's locks are shared: each device has
+ * a libusb context of its own.
  *
  * A device has one request in flight at most.  Each request ends exactly once,
  * through its completion.  Nothing is ever sent to a device but what is
@@ -27,7 +28,7 @@ enum usb_result {
         USB_OK,
         USB_STALL,
         USB_TIMEOUT,
-        USB_GONE,                       /* the device left the bus */
+        USB_GONE,                       /* the device left the bus (a pull in mid-transfer may show as USB_IO first) */
         USB_OVERFLOW,
         USB_IO,                         /* any other transfer error (-EPROTO, -EILSEQ ...) */
         USB_CANCELLED,
@@ -47,7 +48,7 @@ struct usb_setup {
 #define USB_MAX_TRANSFER 4096           /* the largest data stage of any device we talk to */
 
 int usb_new(struct loop *loop, struct usb **ret);
-/* All devices must have been freed and their closing threads have ended. */
+/* All devices must have been freed and their opening and closing threads have ended (loop_pending_work()). */
 struct usb *usb_free(struct usb *usb);
 
 /* --- opening ---
@@ -58,13 +59,17 @@ struct usb *usb_free(struct usb *usb);
  * node: "/dev/bus/usb/001/004".  deadline in microseconds. */
 typedef void (*usb_open_fn)(void *userdata, int error, struct usb_device *device);
 
-struct usb_opening;
+struct usb_opening;                     /* lives until on_open is called, or usb_opening_cancel() */
 int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t deadline,
              usb_open_fn on_open, void *userdata, struct usb_opening **ret);
 /* on_open will not be called any more. NULL is fine. */
 struct usb_opening *usb_opening_cancel(struct usb_opening *opening);
 
 /* --- requests ---
+ * A negative errno says what the caller did wrong (-EBUSY: a request is in
+ * flight, -EINVAL) or -ENOMEM, and there is no completion.  Whatever the device
+ * has to say, that it is gone too, comes through the completion, and never from
+ * inside usb_submit().
  * data: for OUT, length bytes, copied at once; for IN, NULL.  timeout in
  * microseconds, never 0.  The completion gets the bytes moved (IN: data valid
  * during the call).  A completion may submit the next request or free the device. */

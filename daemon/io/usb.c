@@ -1,0 +1,557 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * Control transfers over libusb-1.0, on the loop.
+ *
+ * Each open device has a libusb context of its own, without discovery.  So a
+ * completion polls one device and not all of them, no lock of libusb is shared
+ * between two devices, and a context belongs to one thread at a time: to the
+ * helper that opens, then to the loop, then to the helper that closes.  It also
+ * makes the event pipe of libusb, which only tells one thread of another, and
+ * its timerfd superfluous: requests are sent without a libusb timeout, and a
+ * timer of the loop cancels them.  What is left to watch is the device's own
+ * file descriptor, and only while a request is in flight: an idle device, be it
+ * gone, costs no wakeup.
+ *
+ * Invariant: libusb's completion callback only notes what happened; the owner is
+ * told after libusb has returned, so that he may submit, cancel and free.
+ */
+
+#include "io/usb.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <libusb.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+/* A context takes one of the process's thread-specific keys, and libusb does not notice when there is none left. */
+#define MAX_OPEN (PTHREAD_KEYS_MAX / 2)
+
+struct usb {
+        struct loop *loop;
+        unsigned n_open;                /* devices, from the beginning of opening to the end of closing */
+};
+
+/* What helper threads open and close. */
+struct connection {
+        int fd;
+        libusb_context *context;
+        libusb_device_handle *handle;
+        uint8_t interface;
+        bool claimed;
+};
+
+enum request {
+        REQUEST_NONE,
+        REQUEST_IN_FLIGHT,
+        REQUEST_ENDED,                  /* its owner has not been told yet */
+};
+
+struct usb_device {
+        struct usb *usb;
+        struct connection connection;
+
+        struct libusb_transfer *transfer;       /* made for the first request, then kept */
+        uint8_t *buffer;                /* setup, then data */
+        struct io_watch watch;
+        struct timer timeout;
+        struct defer later;
+
+        enum request request;
+        bool timed_out;                 /* who cancelled first: the clock */
+        bool cancelled;                 /* or the owner */
+        enum usb_result result;
+        size_t actual;
+        usb_done_fn on_done;
+        void *userdata;
+
+        bool telling;                   /* on_done is being called */
+        bool freed;                     /* by its owner; the device goes when the request has ended */
+        bool stuck;                     /* libusb failed in a way that leaves the request with the kernel until the fd is closed */
+};
+
+struct usb_opening {
+        struct usb_device *device;
+        struct timer deadline;
+        usb_open_fn on_open;
+        void *userdata;
+        atomic_bool abandoned;          /* nobody waits: do not claim, close again */
+        int error;
+        char node[];
+};
+
+static const char *const usb_result_names[_USB_RESULT_MAX] = {
+        [USB_OK] = "ok",
+        [USB_STALL] = "stall",
+        [USB_TIMEOUT] = "timeout",
+        [USB_GONE] = "gone",
+        [USB_OVERFLOW] = "overflow",
+        [USB_IO] = "io-error",
+        [USB_CANCELLED] = "cancelled",
+};
+
+const char *usb_result_to_string(enum usb_result result)
+{
+        if ((int)result < 0 || result >= _USB_RESULT_MAX)
+                return NULL;
+        return usb_result_names[result];
+}
+
+int usb_new(struct loop *loop, struct usb **ret)
+{
+        struct usb *usb;
+
+        /* For all contexts to come: without it each would scan every device and the first would start a thread. */
+        if (libusb_set_option(NULL, LIBUSB_OPTION_NO_DEVICE_DISCOVERY) != LIBUSB_SUCCESS)
+                return -EOPNOTSUPP;
+
+        usb = calloc(1, sizeof(*usb));
+        if (!usb)
+                return -ENOMEM;
+
+        usb->loop = loop;
+        *ret = usb;
+        return 0;
+}
+
+struct usb *usb_free(struct usb *usb)
+{
+        if (!usb)
+                return NULL;
+
+        assert(usb->n_open == 0);
+        free(usb);
+        return NULL;
+}
+
+/* --- opening and closing: what may block, on helper threads --- */
+
+/* Has the kernel seen the device leave? */
+static bool is_hung_up(int fd)
+{
+        struct pollfd p = { .fd = fd };
+
+        return poll(&p, 1, 0) > 0 && (p.revents & (POLLHUP | POLLERR));
+}
+
+static int error_from_libusb(int error, int fd)
+{
+        switch (error) {
+        case LIBUSB_ERROR_NO_DEVICE:
+                return -ENODEV;
+        case LIBUSB_ERROR_BUSY:
+                return -EBUSY;
+        case LIBUSB_ERROR_ACCESS:
+                return -EACCES;
+        case LIBUSB_ERROR_NO_MEM:
+                return -ENOMEM;
+        case LIBUSB_ERROR_NOT_FOUND:
+                return -ENXIO;          /* no such interface */
+        case LIBUSB_ERROR_TIMEOUT:
+                return -ETIMEDOUT;
+        default:
+                /* Descriptors that cannot be read or make no sense; or there is nothing any more to read them from. */
+                return fd >= 0 && is_hung_up(fd) ? -ENODEV : -EIO;
+        }
+}
+
+static int connection_open(struct connection *connection, const char *node, const atomic_bool *abandoned)
+{
+        int r;
+
+        connection->fd = open(node, O_RDWR | O_CLOEXEC | O_NOCTTY);
+        if (connection->fd < 0)
+                return -errno;
+
+        r = libusb_init(&connection->context);
+        if (r < 0) {
+                connection->context = NULL;
+                return error_from_libusb(r, -1);
+        }
+
+        /* Asks the device for its configuration, and waits a second for the answer. */
+        r = libusb_wrap_sys_device(connection->context, connection->fd, &connection->handle);
+        if (r < 0)
+                return error_from_libusb(r, connection->fd);
+
+        if (atomic_load(abandoned))
+                return -ECANCELED;
+
+        r = libusb_claim_interface(connection->handle, connection->interface);
+        if (r < 0)
+                return error_from_libusb(r, connection->fd);
+
+        connection->claimed = true;
+        return 0;
+}
+
+static void connection_close(struct connection *connection)
+{
+        if (connection->claimed)
+                (void)libusb_release_interface(connection->handle, connection->interface);
+        if (connection->handle)
+                libusb_close(connection->handle);
+        if (connection->context)
+                libusb_exit(connection->context);
+        /* libusb does not close what it only wrapped. */
+        if (connection->fd >= 0)
+                (void)close(connection->fd);
+        *connection = (struct connection){ .fd = -1 };
+}
+
+static void close_run(void *data)
+{
+        struct usb_device *device = data;
+
+        /* A request that libusb lost is still the kernel's: it may write to the buffer until the fd is closed. */
+        if (device->stuck && device->connection.handle) {
+                libusb_close(device->connection.handle);
+                (void)close(device->connection.fd);
+                device->connection.handle = NULL;
+                device->connection.claimed = false;
+                device->connection.fd = -1;
+        }
+        libusb_free_transfer(device->transfer);
+        connection_close(&device->connection);
+        free(device->buffer);
+}
+
+static void close_done(void *data)
+{
+        struct usb_device *device = data;
+
+        device->usb->n_open--;
+        free(device);
+}
+
+/* Nothing is in flight and nobody knows the device any more. */
+static void device_close(struct usb_device *device)
+{
+        timer_deinit(&device->timeout);
+        defer_deinit(&device->later);
+        io_watch_deinit(&device->watch);
+
+        if (loop_work(device->usb->loop, NULL, close_run, close_done, device) < 0) {
+                /* No thread to be had: rather wait here than keep somebody's camera claimed. */
+                close_run(device);
+                close_done(device);
+        }
+}
+
+/* --- requests --- */
+
+static void device_cancel(struct usb_device *device)
+{
+        int r;
+
+        r = libusb_cancel_transfer(device->transfer);
+        /* NOT_FOUND, NO_DEVICE: it has ended already, and its completion is on the way. */
+        if (r < 0 && r != LIBUSB_ERROR_NOT_FOUND && r != LIBUSB_ERROR_NO_DEVICE)
+                log_debug("Failed to cancel a transfer (%s), ignoring.", libusb_error_name(r));
+}
+
+static void device_retire(struct usb_device *device)
+{
+        if (device->request == REQUEST_IN_FLIGHT)
+                device_cancel(device);          /* device_tell() closes */
+        else
+                device_close(device);
+}
+
+/* The end of a request: the one place that calls on_done. */
+static void device_tell(struct usb_device *device)
+{
+        bool in = device->buffer[0] & LIBUSB_ENDPOINT_IN;
+
+        timer_clear(&device->timeout);
+        device->request = REQUEST_NONE;
+
+        if (!device->freed) {
+                device->telling = true;
+                device->on_done(device->userdata, device->result,
+                                in ? device->buffer + LIBUSB_CONTROL_SETUP_SIZE : NULL, device->actual);
+                device->telling = false;
+
+                if (!device->freed) {
+                        if (device->request != REQUEST_IN_FLIGHT)
+                                (void)io_watch_set(&device->watch, 0);
+                        return;
+                }
+        }
+
+        device_retire(device);
+}
+
+static void on_later(void *userdata)
+{
+        struct usb_device *device = userdata;
+
+        assert(device->request == REQUEST_ENDED);
+        device_tell(device);
+}
+
+static enum usb_result result_of(const struct usb_device *device, enum libusb_transfer_status status)
+{
+        switch (status) {
+        case LIBUSB_TRANSFER_COMPLETED:
+                return USB_OK;
+        case LIBUSB_TRANSFER_STALL:
+                return USB_STALL;
+        case LIBUSB_TRANSFER_NO_DEVICE:
+                return USB_GONE;
+        case LIBUSB_TRANSFER_OVERFLOW:
+                return USB_OVERFLOW;
+        case LIBUSB_TRANSFER_TIMED_OUT:
+                return USB_TIMEOUT;
+        case LIBUSB_TRANSFER_CANCELLED:
+                if (device->timed_out)
+                        return USB_TIMEOUT;
+                if (device->cancelled || device->freed)
+                        return USB_CANCELLED;
+                /* Not by us: the kernel kills what is in flight when it takes the device away. */
+                return USB_GONE;
+        case LIBUSB_TRANSFER_ERROR:
+                break;
+        }
+        return is_hung_up(device->connection.fd) ? USB_GONE : USB_IO;
+}
+
+static void LIBUSB_CALL on_transfer(struct libusb_transfer *transfer)
+{
+        struct usb_device *device = transfer->user_data;
+
+        device->result = result_of(device, transfer->status);
+        device->actual = transfer->actual_length > 0 ? (size_t)transfer->actual_length : 0;
+        device->request = REQUEST_ENDED;
+}
+
+static void on_ready(void *userdata, unsigned events)
+{
+        struct usb_device *device = userdata;
+        struct timeval zero = { 0 };
+        int r;
+
+        r = libusb_handle_events_timeout_completed(device->connection.context, &zero, NULL);
+
+        if (device->request == REQUEST_IN_FLIGHT && r < 0 && r != LIBUSB_ERROR_INTERRUPTED) {
+                /* The descriptor stays ready and libusb cannot take what is there: to try again would be for ever. */
+                log_warning("libusb failed to reap a transfer: %s.", libusb_error_name(r));
+                device->stuck = true;
+                device->result = is_hung_up(device->connection.fd) ? USB_GONE : USB_IO;
+                device->actual = 0;
+                device->request = REQUEST_ENDED;
+        }
+
+        if (device->request == REQUEST_ENDED)
+                device_tell(device);
+}
+
+static void on_timeout(void *userdata)
+{
+        struct usb_device *device = userdata;
+
+        device->timed_out = !device->cancelled;
+        device_cancel(device);
+}
+
+static int device_prepare(struct usb_device *device)
+{
+        if (!device->buffer) {
+                device->buffer = malloc(LIBUSB_CONTROL_SETUP_SIZE + USB_MAX_TRANSFER);
+                if (!device->buffer)
+                        return -ENOMEM;
+        }
+        if (!device->transfer) {
+                device->transfer = libusb_alloc_transfer(0);
+                if (!device->transfer)
+                        return -ENOMEM;
+        }
+        return 0;
+}
+
+/* The request is over before it began, or as good as over; its owner hears of it in the next round. */
+static void device_fail(struct usb_device *device, bool gone)
+{
+        device->result = gone || is_hung_up(device->connection.fd) ? USB_GONE : USB_IO;
+        device->request = REQUEST_ENDED;
+        defer_call(&device->later);
+}
+
+int usb_submit(struct usb_device *device, const struct usb_setup *setup, const uint8_t *data,
+               uint64_t timeout, usb_done_fn on_done, void *userdata)
+{
+        bool in = setup->request_type & LIBUSB_ENDPOINT_IN;
+        int r;
+
+        assert(!device->freed);
+
+        if (device->request != REQUEST_NONE)
+                return -EBUSY;
+        if (setup->length > USB_MAX_TRANSFER || timeout == 0 || (!in && setup->length > 0 && !data))
+                return -EINVAL;
+
+        r = device_prepare(device);
+        if (r < 0)
+                return r;
+
+        /* The data may stand in this very buffer: the caller may send back what he was just given.  Data first. */
+        if (!in && setup->length > 0)
+                memmove(device->buffer + LIBUSB_CONTROL_SETUP_SIZE, data, setup->length);
+        libusb_fill_control_setup(device->buffer, setup->request_type, setup->request,
+                                  setup->value, setup->index, setup->length);
+        libusb_fill_control_transfer(device->transfer, device->connection.handle, device->buffer,
+                                     on_transfer, device, /* timeout= */ 0);
+
+        device->timed_out = device->cancelled = false;
+        device->on_done = on_done;
+        device->userdata = userdata;
+
+        device->actual = 0;
+
+        r = device->stuck ? LIBUSB_ERROR_IO : libusb_submit_transfer(device->transfer);
+        if (r < 0) {
+                device_fail(device, r == LIBUSB_ERROR_NO_DEVICE);
+                return 0;
+        }
+
+        r = io_watch_set(&device->watch, IO_WRITE);
+        if (r < 0) {
+                /* It is on its way, and its end would not be seen. */
+                device->stuck = true;
+                device_fail(device, /* gone= */ false);
+                return 0;
+        }
+
+        device->request = REQUEST_IN_FLIGHT;
+        timer_set(&device->timeout, timeout);
+        return 0;
+}
+
+void usb_cancel(struct usb_device *device)
+{
+        if (device->request != REQUEST_IN_FLIGHT || device->cancelled)
+                return;
+
+        device->cancelled = !device->timed_out;
+        device_cancel(device);
+}
+
+struct usb_device *usb_device_free(struct usb_device *device)
+{
+        if (!device)
+                return NULL;
+
+        assert(!device->freed);
+        device->freed = true;
+        /* Within on_done it is device_tell() that goes on, when the owner has returned. */
+        if (!device->telling)
+                device_retire(device);
+        return NULL;
+}
+
+/* --- openings --- */
+
+static void open_run(void *data)
+{
+        struct usb_opening *opening = data;
+        struct connection *connection = &opening->device->connection;
+
+        opening->error = connection_open(connection, opening->node, &opening->abandoned);
+        if (opening->error < 0)
+                connection_close(connection);
+}
+
+static void open_done(void *data)
+{
+        struct usb_opening *opening = data;
+        struct usb_device *device = opening->device;
+        struct usb *usb = device->usb;
+        usb_open_fn on_open = opening->on_open;
+        void *userdata = opening->userdata;
+        bool abandoned = atomic_load(&opening->abandoned);
+        int error = opening->error;
+
+        timer_deinit(&opening->deadline);
+        free(opening);
+
+        if (error < 0) {
+                free(device);
+                usb->n_open--;
+                if (!abandoned)
+                        on_open(userdata, error, NULL);
+                return;
+        }
+
+        io_watch_init(&device->watch, usb->loop, device->connection.fd, on_ready, device);
+        timer_init(&device->timeout, usb->loop, on_timeout, device);
+        defer_init(&device->later, usb->loop, on_later, device);
+
+        if (abandoned)
+                (void)usb_device_free(device);
+        else
+                on_open(userdata, 0, device);
+}
+
+static void on_deadline(void *userdata)
+{
+        struct usb_opening *opening = userdata;
+
+        /* The thread keeps the opening; open_done() clears it away whenever it comes. */
+        atomic_store(&opening->abandoned, true);
+        opening->on_open(opening->userdata, -ETIMEDOUT, NULL);
+}
+
+int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t deadline,
+             usb_open_fn on_open, void *userdata, struct usb_opening **ret)
+{
+        _cleanup_free_ struct usb_opening *opening = NULL;
+        _cleanup_free_ struct usb_device *device = NULL;
+        size_t size = strlen(node) + 1;
+        int r;
+
+        if (usb->n_open >= MAX_OPEN)
+                return -EMFILE;
+
+        opening = calloc(1, sizeof(*opening) + size);
+        device = calloc(1, sizeof(*device));
+        if (!opening || !device)
+                return -ENOMEM;
+
+        device->usb = usb;
+        device->connection = (struct connection){ .fd = -1, .interface = interface };
+        memcpy(opening->node, node, size);
+        opening->device = device;
+        opening->on_open = on_open;
+        opening->userdata = userdata;
+        atomic_init(&opening->abandoned, false);
+        timer_init(&opening->deadline, usb->loop, on_deadline, opening);
+
+        r = loop_work(usb->loop, NULL, open_run, open_done, opening);
+        if (r < 0) {
+                timer_deinit(&opening->deadline);
+                return r;
+        }
+
+        timer_set(&opening->deadline, deadline);
+        usb->n_open++;
+        device = NULL;
+        *ret = take_ptr(opening);
+        return 0;
+}
+
+struct usb_opening *usb_opening_cancel(struct usb_opening *opening)
+{
+        if (!opening)
+                return NULL;
+
+        timer_clear(&opening->deadline);
+        atomic_store(&opening->abandoned, true);
+        return NULL;
+}
