@@ -46,16 +46,15 @@ bool is_port_path(const char *name)
 int product_parse(const char *product, uint16_t *ret_vendor, uint16_t *ret_product, uint16_t *ret_device)
 {
         unsigned long field[3];
-        char *end;
 
         for (size_t i = 0; i < ELEMENTSOF(field); i++) {
-                /* strtoul() would take a sign, blanks and "0x". */
-                if (!strchr("0123456789abcdefABCDEF", *product) || *product == '\0')
+                /* Counted first: strtoul() would take a sign, blanks and "0x". */
+                size_t digits = strspn(product, "0123456789abcdefABCDEF");
+
+                if (digits < 1 || digits > 4 || product[digits] != (i < 2 ? '/' : '\0'))
                         return -EINVAL;
-                field[i] = strtoul(product, &end, 16);
-                if (field[i] > UINT16_MAX || *end != (i < 2 ? '/' : '\0'))
-                        return -EINVAL;
-                product = end + 1;
+                field[i] = strtoul(product, NULL, 16);
+                product += digits + 1;
         }
 
         *ret_vendor = (uint16_t)field[0];

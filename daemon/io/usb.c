@@ -192,17 +192,20 @@ static int connection_open(struct connection *connection, const char *node, cons
         return 0;
 }
 
-static void connection_close(struct connection *connection)
+static void connection_close(struct connection *connection, struct libusb_transfer *transfer)
 {
         if (connection->claimed)
                 (void)libusb_release_interface(connection->handle, connection->interface);
         if (connection->handle)
                 libusb_close(connection->handle);
-        if (connection->context)
-                libusb_exit(connection->context);
-        /* libusb does not close what it only wrapped. */
+        /* libusb does not close what it only wrapped.  From here on the kernel holds no request any more, not even
+         * one that libusb has lost. */
         if (connection->fd >= 0)
                 (void)close(connection->fd);
+        /* It knows the device, and the device the context. */
+        libusb_free_transfer(transfer);
+        if (connection->context)
+                libusb_exit(connection->context);
         *connection = (struct connection){ .fd = -1 };
 }
 
@@ -210,16 +213,7 @@ static void close_run(void *data)
 {
         struct usb_device *device = data;
 
-        /* A request that libusb lost is still the kernel's: it may write to the buffer until the fd is closed. */
-        if (device->stuck && device->connection.handle) {
-                libusb_close(device->connection.handle);
-                (void)close(device->connection.fd);
-                device->connection.handle = NULL;
-                device->connection.claimed = false;
-                device->connection.fd = -1;
-        }
-        libusb_free_transfer(device->transfer);
-        connection_close(&device->connection);
+        connection_close(&device->connection, device->transfer);
         free(device->buffer);
 }
 
@@ -465,7 +459,7 @@ static void open_run(void *data)
 
         opening->error = connection_open(connection, opening->node, &opening->abandoned);
         if (opening->error < 0)
-                connection_close(connection);
+                connection_close(connection, /* transfer= */ NULL);
 }
 
 static void open_done(void *data)
