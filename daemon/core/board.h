@@ -40,6 +40,7 @@ DECLARE_ENUM_NAMES(chip);
 #define BOARD_SEGMENTS_MAX 8
 #define BOARD_FILES_MAX 6
 #define BOARDS_MAX 24
+#define BOARD_FILE_MAX 65536            /* bytes of a *.board file */
 
 struct partition {
         char name[16];                  /* the alternate setting's string: "FIRMWARE" */
@@ -63,12 +64,12 @@ struct erase_segment {
 struct memory {
         char name[16];                  /* "internal", "spi", "mram" */
         size_t n_segments;
-        struct erase_segment segments[BOARD_SEGMENTS_MAX];
+        struct erase_segment segments[BOARD_SEGMENTS_MAX];      /* ascending, each begins where the former ends */
 };
 
 struct usb_id {
         uint16_t vendor, product;
-        uint16_t product_mask;          /* 0xffff but on Arduino boards (boards.md section 1) */
+        uint16_t product_mask;          /* 0xffff but for other[] of Arduino boards, whose modes share the low byte */
 };
 
 struct address_range {
@@ -89,19 +90,23 @@ struct board {
         enum chip chip;
         bool high_speed;
         bool ambiguous_rom;             /* shares chip, ROM and strings with other boards: H7, H7 Plus, Pure Thermal */
-        size_t n_runtime, n_bootloader, n_legacy;
-        struct usb_id runtime[BOARD_IDS_MAX];
+        size_t n_runtime, n_bootloader, n_legacy, n_rom, n_other;
+        struct usb_id runtime[BOARD_IDS_MAX];           /* may hold one of bootloader[] (early AE3): then the interfaces tell */
         struct usb_id bootloader[BOARD_IDS_MAX];
+        struct usb_id legacy[BOARD_IDS_MAX];            /* shared by many boards: old runtime or VCP bootloader */
+        struct usb_id rom[BOARD_IDS_MAX];               /* shared by every STM32 */
+        struct usb_id other[BOARD_IDS_MAX];             /* modes that we name and leave alone */
         size_t n_layouts;
         struct layout layouts[BOARD_LAYOUTS_MAX];       /* [0] is the newest */
         size_t n_memories;
         struct memory memories[3];
         size_t n_files;
         struct board_file files[BOARD_FILES_MAX];
-        size_t n_stack, n_code;
-        struct address_range stack[6];  /* where an initial stack pointer may point (dfu-file-formats.md section 5.10) */
-        bool vector_table;              /* the firmware image begins with one (not: N6/AE3 when their images have another header) */
-        char filesystem_erase[16];      /* partition that gets 4096 zero bytes on --erase-filesystem (boards.md section 3) */
+        size_t n_stack;
+        struct address_range stack[8];  /* where an initial stack pointer may point: start < pointer <= limit, as stacks grow down.  All
+                                         * RAM of the chip: firmware since 2025 puts its stack into ITCM (0x00010000 on H7) */
+        bool vector_table;              /* the firmware image begins with one whose reset vector lies inside the partition's device addresses (not: N6, AE3) */
+        char filesystem_erase[16];      /* partition whose first 4096 bytes become zero on --erase-filesystem; the camera formats it anew */
         bool rom_restore;               /* the ROM can put the bootloader back (STM32F4/F7/H7) */
         uint32_t bootloader_address;
         uint32_t bootloader_limit;      /* its partition's end: padding beyond the program is cut (row 5) */
@@ -134,10 +139,13 @@ enum usb_role {
         _USB_ROLE_MAX
 };
 DECLARE_ENUM_NAMES(usb_role);
+/* *ret_board: NULL when several boards share the id.  An id that is both bootloader and runtime of a board is
+ * USB_ROLE_BOOTLOADER here; identity_mode() looks at the interfaces too. */
 enum usb_role board_classify(const struct board_list *list, uint16_t vendor, uint16_t product, const struct board **ret_board);
 
 const struct partition *layout_partition(const struct layout *layout, const char *name, uint8_t *ret_alt);
-/* Which layout do these alternate-setting names (in order) mean?  NULL: none fits (an unknown bootloader: leave it alone). */
+/* Which layout do these alternate-setting names (in order) mean?  NULL: none fits (an unknown bootloader: leave it alone).
+ * The newest one, where names cannot tell (AE3: the executable partitions are equal, the split of the external flash is not). */
 const struct layout *board_match_layout(const struct board *board, const char *const *names, size_t n_names);
 
 /* --- erase units of a partition --- */
@@ -145,6 +153,7 @@ struct erase_unit {
         uint32_t offset;                /* from the start of the partition */
         uint32_t size;                  /* clipped to the partition */
 };
-/* Number of erase units that size bytes from the partition's start touch; units may be NULL to count. */
+/* Number of erase units that size bytes from the partition's start touch (size is clipped to the partition); the first max
+ * of them are filled in, units may be NULL to count.  Memory without erase (AE3's MRAM): its 4096-byte blocks. */
 size_t partition_units(const struct board *board, const struct partition *partition, uint32_t size,
                        struct erase_unit *units, size_t max);

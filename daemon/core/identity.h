@@ -25,12 +25,14 @@ struct uid {
 
 /* U-form: 24 upper-case hex digits, UID2 UID1 UID0. */
 void uid_to_u(const struct uid *uid, char u[static 25]);
-int uid_from_u(const char *u, struct uid *ret);         /* -EINVAL; also for the fallback 0123456789ABCDEF and all-0/all-F ids */
+int uid_from_u(const char *u, struct uid *ret);         /* either case; -EINVAL also for the fallback 0123456789ABCDEF and all-0/all-F ids */
+int uid_from_byte_order(const char *hex, struct uid *ret);
 void uid_to_r(const struct uid *uid, char r[static 13]);
-void uid_to_m(const struct uid *uid, bool reduced, char m[static 17]);          /* reduced: sums mod 256 */
+void uid_to_m(const struct uid *uid, bool reduced, char m[static 17]);          /* reduced: sums mod 256 (TinyUSB); else up to 14 digits */
 void uid_to_byte_order(const struct uid *uid, char hex[static 25]);             /* early N6 runtime */
 
-/* Serials that many chips share: never an identity (200364500000, STM32FxSTM32, 000000000010, 000000000011, 0123456789ABCDEF, empty). */
+/* Serials that many chips share: never an identity (200364500000, STM32FxSTM32, 000000000010, 000000000011, 0123456789ABCDEF,
+ * empty, one character repeated, not printable). */
 bool serial_is_shared(const char *serial);
 
 enum camera_mode {                      /* seen */
@@ -76,9 +78,10 @@ struct known_identity {
 enum identity_match {
         IDENTITY_NEW,                   /* a camera not seen before: key is set */
         IDENTITY_KNOWN,                 /* exactly one known camera, by a serial derived from its unique id: index is set */
-        IDENTITY_PORT_HINT,             /* no identity in this mode, but this camera (index) was last on this port: a hint, no proof */
+        IDENTITY_PORT_HINT,             /* no identity in this mode (AE3: none that links the modes), but this camera (index) was last on
+                                         * this port: a hint, no proof.  key is what NEW or UNPROVEN would have given */
         IDENTITY_UNPROVEN,              /* no identity, no hint: key is provisional "P:<port>" */
-        IDENTITY_COLLISION,             /* the serial fits two known cameras: treat as unproven */
+        IDENTITY_COLLISION,             /* the serial fits two known cameras, or one that is present elsewhere: treat as unproven; key "P:<port>" */
 };
 DECLARE_ENUM_NAMES(identity_match);
 
@@ -88,13 +91,15 @@ struct identity_result {
         const struct board *board;      /* as far as ids say */
         size_t index;                   /* into known[] */
         char key[CAMERA_KEY_MAX];       /* for NEW and UNPROVEN */
-        bool learnt_uid;                /* uid is set (bootloader sighting) */
+        bool learnt_uid;                /* uid is set (bootloader sighting, early N6 runtime); key is its U-form unless COLLISION */
         struct uid uid;
         bool upgrade;                   /* KNOWN, and known[index] had a provisional key that this uid replaces */
 };
 
-/* Mode from ids, serial, interfaces. */
+/* Mode from ids, serial, interfaces.  CAMERA_MODE_ABSENT: not one of ours.  *ret_board: NULL when the ids name none. */
 enum camera_mode identity_mode(const struct sighting *sighting, const struct board_list *boards, const struct board **ret_board);
 
+/* A sighting's place among the cameras known.  A hint goes to the one camera that left this port for an identity-less mode
+ * (left_for_identityless), else to the only one that was last seen there and may show such a serial; never to one of two. */
 struct identity_result identity_resolve(const struct sighting *sighting, const struct board_list *boards,
                                         const struct known_identity *known, size_t n_known);
