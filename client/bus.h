@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The daemon as the client sees it: a connection, and copies of its objects
+ * that signals keep up to date.  Nothing else of the client speaks D-Bus but
+ * the verbs' own method calls.
+ *
+ * Signals are asked for before the objects are read, so nothing falls between;
+ * a signal that is older than the copy sets what it sets once more, and the
+ * last one wins, as in the daemon.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
+
+#include "client/client.h"
+
+#define BUS_NAME "org.camrescue1"
+#define BUS_ROOT "/org/camrescue1"
+#define BUS_MANAGER "org.camrescue1.Manager"
+#define BUS_CAMERA "org.camrescue1.Camera"
+#define BUS_UPDATE "org.camrescue1.Update"
+
+/* Strings are never NULL. */
+struct camera {
+        char *path;
+        char *unique_id, *key, *serial;
+        char *board, *board_name;
+        char *port;
+        char *mode, *state;
+        char *firmware, *bootloader;
+        char *diagnosis, *diagnosis_text, *advice;
+        char *node;
+        char *update;                   /* object path, "/": none */
+        char **saved;                   /* NULL-terminated; may itself be NULL */
+        uint64_t last_seen;
+        int32_t automatic;
+        bool attached;
+};
+
+struct update {
+        char *path;
+        char *id, *camera, *firmware, *reason, *wish;
+        char *step, *image, *result, *error, *message;
+        uint64_t bytes_done, bytes_total, started, ended;
+        double progress;
+        uint32_t attempt, units_written, units_total;
+};
+
+enum bus_change {
+        BUS_CAMERA_CHANGED,             /* new, or a property */
+        BUS_CAMERA_GONE,                /* given just before it is forgotten */
+        BUS_UPDATE_CHANGED,
+        BUS_UPDATE_GONE,
+        BUS_DAEMON_GONE,                /* all objects are forgotten */
+        BUS_RELOADED,                   /* all objects were read anew: after the daemon came back, or bus_reload(); old pointers are gone */
+        BUS_LOST,                       /* the bus itself, or a daemon that gives no sense: the end */
+};
+
+struct bus;
+typedef void (*bus_fn)(void *userdata, enum bus_change change, const struct camera *camera, const struct update *update);
+
+/* Connects and reads every object.  EXIT_DONE, or the code, reported.  watch: also keeps them up to date. */
+enum exit_code bus_open(const struct client *client, bool watch, struct bus **ret);
+/* Connects only, for verbs that need no objects. */
+enum exit_code bus_connect(const struct client *client, struct bus **ret);
+struct bus *bus_free(struct bus *bus);
+DEFINE_FREEP(bus)
+
+/* News from now on; only one observer. */
+void bus_observe(struct bus *bus, bus_fn fn, void *userdata);
+sd_event *bus_event(struct bus *bus);
+
+size_t bus_camera_count(const struct bus *bus);
+/* Attached ones first, then by port. */
+const struct camera *bus_nth_camera(struct bus *bus, size_t n);
+const struct camera *bus_camera(const struct bus *bus, const char *path);
+const struct update *bus_update(const struct bus *bus, const char *path);
+/* The camera's open or last update; NULL: none. */
+const struct update *bus_camera_update(const struct bus *bus, const struct camera *camera);
+const char *bus_daemon_version(const struct bus *bus);
+bool bus_automatic_recovery(const struct bus *bus);
+/* Reads every object anew, in the background: ends in BUS_RELOADED, or in BUS_DAEMON_GONE. */
+int bus_reload(struct bus *bus);
+
+/* --- a{sv} into structs, by a table --- */
+
+struct bus_property {
+        const char *name;               /* NULL: the last; if of a string type, the member that holds the object's path */
+        char type;                      /* D-Bus type; 'A' is "as" (char **) */
+        size_t offset;
+};
+
+/* Strings "" or "/", all else 0. */
+int bus_object_new(const char *path, const struct bus_property *properties, size_t size, void **ret);
+void *bus_object_free(void *object, const struct bus_property *properties);
+/* Reads a{sv}: unknown names and other types are passed over. */
+int bus_properties_read(sd_bus_message *m, const struct bus_property *properties, void *object);
+
+/* --- method calls --- */
+int bus_new_call(struct bus *bus, const char *path, const char *interface, const char *method, sd_bus_message **ret);
+/* Calls and waits.  EXIT_DONE and *ret_reply, or the code.  error: filled with the daemon's words, for the caller to report. */
+enum exit_code bus_call(struct bus *bus, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply);
+/* The same, reported. */
+enum exit_code bus_call_or_fail(const struct client *client, struct bus *bus, sd_bus_message *call, sd_bus_message **ret_reply);
+enum exit_code bus_report_error(const struct client *client, const sd_bus_error *error, int r);
+/* What a D-Bus error means for the caller. */
+enum exit_code bus_error_code(const char *name);
+/* Says that a reply makes no sense. */
+enum exit_code bus_bad_reply(const struct client *client, const char *what);

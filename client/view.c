@@ -1,0 +1,191 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The live view on a terminal.  A line never reaches the last column: erasing
+ * to its end there would take the last character with it on some terminals.
+ */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "client/describe.h"
+#include "client/text.h"
+#include "client/view.h"
+
+#define REDRAW_USEC UINT64_C(100000)
+#define BAR_MIN 8u
+#define BAR_MAX 30u
+#define BAR_TEXT 24u                    /* what stands beside a bar: "verifying FIRMWARE 100%" */
+#define COLUMNS_FOR_MODE 100
+
+struct widths {
+        size_t label, board, mode, state;
+};
+
+/* clean text in a field; style outside the padding */
+static void field(FILE *f, const struct terminal *terminal, enum style style, const char *text, size_t width)
+{
+        _cleanup_free_ char *clean = text_clean(*text ? text : "-", terminal->utf8);
+        _cleanup_free_ char *cut = clean ? text_cut(clean, width, terminal->utf8) : NULL;
+
+        if (!cut)
+                return;
+        (void)fprintf(f, "%s%s%s%*s", style_on(terminal, style), cut, style_off(terminal, style),
+                      (int)(width - MIN(width, text_width(cut)) + 2), "");
+}
+
+static void tail(FILE *f, const struct terminal *terminal, const struct camera *camera, const struct update *update, size_t room)
+{
+        _cleanup_free_ char *doing = camera_doing(camera, update, 1), *advice = camera_advice(camera, update);
+        _cleanup_free_ char *text = NULL, *clean = NULL, *cut = NULL;
+        bool moving = update_is_open(update) && strcmp(update->step, "waiting") != 0;
+
+        if (!doing || !advice)
+                return;
+        if (moving && room >= BAR_MIN + BAR_TEXT) {
+                unsigned width = (unsigned)MIN(room - BAR_TEXT, (size_t)BAR_MAX);
+                char bar[3 * BAR_MAX + 3];
+
+                progress_bar(bar, sizeof(bar), update->progress, width, terminal->utf8);
+                (void)fprintf(f, "%s%s%s ", style_on(terminal, STYLE_BUSY), bar, style_off(terminal, STYLE_BUSY));
+                room -= width + 1;
+                text = strdup(doing);
+        } else if (asprintf(&text, "%s%s%s%s%s", camera->firmware, *camera->firmware && (*doing || *advice) ? "  " : "", doing,
+                            *doing && *advice ? ": " : "", advice) < 0) {
+                text = NULL;
+        }
+        if (text)
+                clean = text_clean(text, terminal->utf8);
+        if (clean)
+                cut = text_cut(clean, room, terminal->utf8);
+        if (cut)
+                (void)fputs(cut, f);
+}
+
+static char *camera_line(const struct terminal *terminal, const struct camera *camera, const struct update *update,
+                         const struct widths *widths)
+{
+        size_t used = widths->label + widths->board + widths->state + 6 + (widths->mode ? widths->mode + 2 : 0), size;
+        char *line = NULL;
+        FILE *f = open_memstream(&line, &size);
+
+        if (!f)
+                return NULL;
+        field(f, terminal, STYLE_PLAIN, camera_label(camera), widths->label);
+        field(f, terminal, STYLE_PLAIN, camera_board(camera), widths->board);
+        if (widths->mode)
+                field(f, terminal, STYLE_PLAIN, camera->mode, widths->mode);
+        field(f, terminal, camera_style(camera, update), camera->state, widths->state);
+        if (used + 1 < terminal->columns)
+                tail(f, terminal, camera, update, terminal->columns - 1 - used);
+        return fclose(f) == 0 ? line : (free(line), NULL);
+}
+
+static void widen(size_t *width, const char *text)
+{
+        *width = MAX(*width, strlen(text));
+}
+
+static void draw(struct view *view)
+{
+        const struct terminal *terminal = &view->client->out;
+        size_t max = bus_camera_count(view->bus), n, room;
+        _cleanup_free_ const struct camera **cameras = calloc(max + 1, sizeof(*cameras));
+        _cleanup_free_ char **lines = calloc(max + 1, sizeof(*lines));
+        struct widths widths = { 4, 5, 0, 5 };
+
+        view->pending = false;
+        (void)sd_event_now(bus_event(view->bus), CLOCK_MONOTONIC, &view->drawn_at);
+        if (!cameras || !lines)
+                return;
+        n = view->list(view->userdata, cameras, max);
+        for (size_t i = 0; i < n; i++) {
+                widen(&widths.label, camera_label(cameras[i]));
+                widen(&widths.board, camera_board(cameras[i]));
+                widen(&widths.state, cameras[i]->state);
+                if (terminal->columns >= COLUMNS_FOR_MODE)
+                        widen(&widths.mode, cameras[i]->mode);
+        }
+        /* The words at the end are why one looks: the columns before take half at most. */
+        room = MAX(terminal->columns / 2, 24u) - 6;
+        widths.label = MIN(widths.label, room / 3);
+        widths.board = MIN(widths.board, room / 3);
+        widths.state = MIN(widths.state, room / 3);
+        for (size_t i = 0; i < n; i++) {
+                lines[i] = camera_line(terminal, cameras[i], bus_camera_update(view->bus, cameras[i]), &widths);
+                if (!lines[i])
+                        lines[i] = strdup("");
+        }
+        if (view->remark)
+                lines[n++] = text_cut(view->remark, terminal->columns - 1, terminal->utf8);
+        live_draw(&view->live, (const char *const *)lines, n);
+        for (size_t i = 0; i < n; i++)
+                free(lines[i]);
+}
+
+static int on_timer(sd_event_source *source, uint64_t usec, void *userdata)
+{
+        struct view *view = userdata;
+
+        if (view->pending)
+                draw(view);
+        return 0;
+}
+
+static int on_resize(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
+{
+        struct view *view = userdata;
+
+        terminal_resize(&view->client->out, STDOUT_FILENO);
+        live_resized(&view->live);
+        view_changed(view);
+        return 0;
+}
+
+int view_begin(struct view *view, struct client *client, struct bus *bus, view_list_fn list, void *userdata)
+{
+        sigset_t signals;
+        int r;
+
+        *view = (struct view){ .client = client, .bus = bus, .list = list, .userdata = userdata };
+        (void)sigemptyset(&signals);
+        (void)sigaddset(&signals, SIGWINCH);
+        (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+        r = sd_event_add_signal(bus_event(bus), &view->resize, SIGWINCH, on_resize, view);
+        if (r < 0)
+                return r;
+        r = sd_event_add_time(bus_event(bus), &view->timer, CLOCK_MONOTONIC, 0, 1000, on_timer, view);
+        if (r < 0)
+                return r;
+        r = sd_event_source_set_enabled(view->timer, SD_EVENT_OFF);
+        if (r < 0)
+                return r;
+        live_begin(&view->live, stdout, &client->out);
+        draw(view);
+        return 0;
+}
+
+void view_changed(struct view *view)
+{
+        uint64_t now = 0;
+
+        if (!view->live.begun || view->pending)
+                return;
+        view->pending = true;
+        /* Never at once, even when nothing was drawn for long: changes come in groups, and one frame shows the whole group. */
+        (void)sd_event_now(bus_event(view->bus), CLOCK_MONOTONIC, &now);
+        (void)sd_event_source_set_time(view->timer, MAX(view->drawn_at + REDRAW_USEC, now + 5000));
+        (void)sd_event_source_set_enabled(view->timer, SD_EVENT_ONESHOT);
+}
+
+void view_end(struct view *view)
+{
+        if (!view->live.begun)
+                return;
+        draw(view);
+        live_end(&view->live);
+        view->timer = sd_event_source_unref(view->timer);
+        view->resize = sd_event_source_unref(view->resize);
+}
