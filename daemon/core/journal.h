@@ -13,8 +13,12 @@
  * disk; who needs durability (an update, before its first irreversible
  * transfer) gives journal_sync() a callback.
  *
- * A damaged or foreign database is set aside (state.db.damaged-<time>) with one
- * clear line, and an empty one begun.
+ * A damaged database is set aside (state.db.damaged-<time>), one of another
+ * program or of a newer version likewise and untouched (state.db.foreign-<time>),
+ * with one clear line, and an empty one begun.
+ *
+ * When nothing happens the database is closed: an idle daemon holds neither its
+ * memory nor its file.
  */
 
 #include <stdbool.h>
@@ -29,10 +33,30 @@ struct journal;
 /* directory: state directory, made if absent (0700).  NULL: in memory (tests).  0, or negative errno when even an empty
  * database cannot be had. A read-only or full disk is no fault here: journal_writable() is false then, and new updates are refused. */
 int journal_open(struct loop *loop, const char *directory, struct journal **ret);
-/* Commits what is pending, waits for it (bounded: 10 s), closes. */
+/* Commits what is pending, waits for it (bounded: 10 s), closes.  Syncs still waiting are answered from here.  A disk that does
+ * not answer in that time keeps its thread: then loop_pending_work() stays above 0, and the loop cannot be freed. */
 struct journal *journal_close(struct journal *journal);
-/* false after a failed commit (disk full, read-only, I/O error), until one succeeds. */
+/* false after a failed commit (disk full, read-only, I/O error), until one succeeds.  What could not be written is kept in
+ * memory (bounded) and tried again with the next put or sync. */
 bool journal_writable(const struct journal *journal);
+
+enum journal_birth {
+        JOURNAL_LOADED,                 /* the database of the last run */
+        JOURNAL_BEGUN,                  /* an empty one: the first run, or the old one was set aside */
+        JOURNAL_UNREAD,                 /* there may be one, but it cannot be read now: nothing is known of the past, nothing will be written */
+};
+enum journal_birth journal_birth(const struct journal *journal);
+
+/* The database was found damaged while running, was set aside, and an empty one was begun: whoever holds records puts them again from
+ * on_reset.  Syncs waiting at that moment are answered after those puts are on disk. */
+struct journal_watch {
+        void (*on_reset)(void *userdata);
+        void *userdata;
+        LIST_ENTRY(journal_watch) link; /* in journal->watches */
+};
+void journal_watch(struct journal *journal, struct journal_watch *watch);
+/* Safe on a zeroed struct. */
+void journal_unwatch(struct journal_watch *watch);
 
 /* on_durable(userdata, error) from the loop, once, when every put so far is on disk (0) or could not be written (-errno).
  * Several syncs share one commit. */
@@ -104,7 +128,7 @@ struct saved_record {
         uint64_t saved;
 };
 
-/* --- reading, at start-up; each calls fn per record; fn's negative return ends and is returned --- */
+/* --- reading, at start-up (it waits for the disk), of what is committed; each calls fn per record; fn's negative return ends and is returned --- */
 int journal_each_camera(struct journal *journal, int (*fn)(void *userdata, const struct camera_record *), void *userdata);
 /* Open ones first, then the newest 100 ended. */
 int journal_each_update(struct journal *journal, int (*fn)(void *userdata, const struct update_record *), void *userdata);
@@ -113,18 +137,21 @@ int journal_each_firmware(struct journal *journal, int (*fn)(void *userdata, con
 int journal_each_saved(struct journal *journal, int (*fn)(void *userdata, const struct saved_record *), void *userdata);
 uint64_t journal_last_update_number(const struct journal *journal);
 
-/* --- writing: insert or replace; queued, never blocking.  -ENOMEM only. --- */
+/* --- writing: insert or replace; queued, never blocking.  -ENOMEM only (also when more than JOURNAL_PENDING_MAX waits for a
+ * disk that takes nothing). --- */
+#define JOURNAL_PENDING_MAX (1024 * 1024)
 int journal_put_camera(struct journal *journal, const struct camera_record *record);
 int journal_delete_camera(struct journal *journal, const char *key);
 /* A provisional key gives way to the unique id: everything under old moves to new. */
 int journal_rename_camera(struct journal *journal, const char *old_key, const char *new_key);
+/* One that is not "open" any more takes its wear with it. */
 int journal_put_update(struct journal *journal, const struct update_record *record);
 int journal_put_wear(struct journal *journal, const char *update, const char *partition, unsigned unit, unsigned erases);
 int journal_put_firmware(struct journal *journal, const struct firmware_record *record);
 int journal_delete_firmware(struct journal *journal, const struct digest *digest, const char *board, const char *partition);
 int journal_put_saved(struct journal *journal, const struct saved_record *record);
 int journal_delete_saved(struct journal *journal, const char *camera, const struct digest *digest);
-/* History: one line of a camera's biography ("recovered", "silent-boot" ...). */
+/* History: one line of a camera's biography ("recovered", "silent-boot" ...); the newest 200 are kept.  Read newest first. */
 int journal_put_history(struct journal *journal, const char *camera, uint64_t wall, const char *event, const char *text);
 int journal_each_history(struct journal *journal, const char *camera, size_t max,
                          int (*fn)(void *userdata, uint64_t wall, const char *event, const char *text), void *userdata);
