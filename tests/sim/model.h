@@ -45,7 +45,7 @@ enum sim_mode {
 
 enum sim_bootloader {                   /* which bootloader program image stands in flash when sim_camera_install_bootloader() is used */
         SIM_BL_1_0_0_OLD_LAYOUT,        /* v4.6.0/v4.6.20: bcdDevice 0x0200, no ROMFS0 partition, firmware to the end of flash; AE3 16M/16M */
-        SIM_BL_1_0_0,                   /* bcdDevice 0x0200: DETACH waits for the window and never leaves forced mode */
+        SIM_BL_1_0_0,                   /* v4.8.0: bcdDevice 0x0200: DETACH waits for the window and never leaves forced mode */
         SIM_BL_1_0_2,                   /* 0x0102 */
         SIM_BL_1_0_3,                   /* 0x0103 */
         SIM_BL_VCP,                     /* old CDC bootloader */
@@ -103,6 +103,20 @@ struct sim_config {
         bool rom_read_protected;        /* B.2: errVENDOR for everything but Read Unprotect */
         bool n6_serial_lower;           /* runtime serial of N6: 24 hex lower case instead of M-form mod 256 */
         bool vendor_37c5_runtime;       /* runtime id 37c5:12xx (default) or the old 1209:abd1 */
+
+        /* what the references call unconfirmed, or only some parts do; the default is the likeliest reading */
+        bool h7_ecc_fault;              /* reading a flash word that was programmed twice: the device locks up (default: garbage is read) */
+        bool mpu_fault_is_error;        /* AE3 write before block 0 opened the window: errWRITE (default: fault, locked up) */
+        bool rom_constant_stride;       /* block address = pointer + (n-2) * wTransferSize (default: * wLength of this request) */
+        bool rom_stall_keeps_state;     /* a refused request leaves state and status (default: dfuERROR, errSTALLEDPKT) */
+        bool rom_busy_stalls;           /* quirk 6: GETSTATUS stalls while flash works (default: NAKed) */
+        bool rom_leave_mute;            /* quirk 7: the GETSTATUS of leaving has no answer (default on for H743) */
+        bool rom_mass_erase_works;      /* default off for H743 (quirk 4: errERASE), on elsewhere */
+        bool rom_constant_serial;       /* "STM32FxSTM32" instead of the R-form */
+        bool f427_1mb_string;           /* memory map string of a 1 MB part instead of the 2 MB one */
+        bool f4_rom_2100;               /* old ROM: bcdDevice 21.00, type letter g on alt 1-3 */
+        unsigned rom_write_poll_ms;     /* bwPollTimeout of a block write; default 0 */
+        bool tinyusb_msc;               /* N6, AE3: the runtime has a mass-storage interface */
         double erase_factor;            /* worn or cold part: multiplies erase times; default 1 */
         double program_factor;
         double erase_unit_scale;        /* 1: real geometry.  <1: a toy with smaller erase units, partitions and images, for exhaustive runs */
@@ -174,6 +188,8 @@ int sim_image_firmware_mute(enum sim_board board, const char *version, unsigned 
  * differ in their bytes; H7, H7 Plus and Pure Thermal differ too. */
 int sim_image_bootloader(enum sim_board board, enum sim_bootloader bootloader, bool padded, uint8_t **ret, size_t *ret_size);
 size_t sim_image_default_size(enum sim_board board);     /* M7: 1,333,696 */
+/* As sim_image_bootloader(), for this camera's geometry: differs from it only when erase_unit_scale is below 1. */
+int sim_camera_bootloader_image(const struct sim_camera *camera, enum sim_bootloader bootloader, bool padded, uint8_t **ret, size_t *ret_size);
 
 /* --- faults on command --- */
 enum sim_fault_kind {
@@ -195,9 +211,10 @@ struct sim_fault {
         unsigned skip;                  /* let so many matching requests pass first */
         unsigned count;                 /* then hit so many; 0: for ever */
         int error_code;
-        size_t length;
+        size_t length;                  /* SHORT; UNPLUG_FLASH: bytes programmed before power fails, 0: half of the operation's time */
         uint8_t pattern;
 };
+/* Requests marked quiet are only hit by faults that name their request. */
 void sim_camera_add_fault(struct sim_camera *camera, const struct sim_fault *fault);
 void sim_camera_clear_faults(struct sim_camera *camera);
 /* Flash faults: the next erase / program operations of the unit at address fail (errWRITE) or silently do nothing. */
