@@ -54,7 +54,6 @@ static const char *const camera_event_names[_CAMERA_EVENT_MAX] = {
         [EVENT_SOUND_BOOTLOADER] = "sound-bootloader",
         [EVENT_ROM_DONE] = "rom-done",
         [EVENT_UPDATED] = "updated",
-        [EVENT_LEFT] = "left",
         [EVENT_UPDATE_FAILED] = "update-failed",
         [EVENT_STOPPED] = "stopped",
         [EVENT_REQUESTED] = "requested",
@@ -134,7 +133,6 @@ static const struct {
         { CAMERA_UPDATING,  EVENT_UPDATE_FAILED,     { CAMERA_FAILED,     EFFECT_RETRY_LATER } },
         { CAMERA_UPDATING,  EVENT_HOLD,              { CAMERA_ASKING,     EFFECT_CLOSE } },
         { CAMERA_UPDATING,  EVENT_STOPPED,           { CAMERA_ASKING,     EFFECT_CLOSE } },
-        { CAMERA_RELEASING, EVENT_LEFT,              { CAMERA_RELEASING,  EFFECT_AWAIT_LEAVING } },
         { CAMERA_FAILED,    EVENT_DEADLINE,          { CAMERA_OPENING,    EFFECT_OPEN } },
 
         /* A person, or the store, changes what can be done. */

@@ -57,7 +57,6 @@ enum camera_event {
         EVENT_SOUND_BOOTLOADER,         /* ROM: nothing to restore */
         EVENT_ROM_DONE,                 /* ROM: bootloader restored and verified */
         EVENT_UPDATED,                  /* everything verified and the camera told to leave */
-        EVENT_LEFT,                     /* told to leave without a change */
         EVENT_UPDATE_FAILED,
         EVENT_STOPPED,                  /* stopped at a safe boundary (cancel, inhibit, shutdown) */
         EVENT_REQUESTED,                /* a person asked for something */

@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * One conversation with one attached device, from opening to letting go:
+ *
+ *   bootloader: open -> pin -> layout -> survey -> verdict -> (save) -> commit -> write -> verify -> manifest -> leave
+ *   ROM DFU:    open -> take -> survey -> verdict -> (save) -> commit -> erase, write -> verify
+ *
+ * A session decides nothing: what is wanted comes in with struct session_wish,
+ * whether it may be written is asked of the verdict, and what its end means for
+ * the camera is camera.c's.  It ends exactly once, through on_end(); after that
+ * the device is closed and stays as it is (an attached bootloader stays attached).
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/board.h"
+#include "core/identity.h"
+#include "core/journal.h"
+#include "core/store.h"
+#include "core/survey.h"
+#include "core/verdict.h"
+#include "io/usb.h"
+#include "protocol/machine.h"
+
+struct session;
+
+/* What a session needs of the program around it. */
+struct session_context {
+        struct loop *loop;
+        struct usb *usb;
+        struct store *store;
+        struct journal *journal;
+        const struct board_list *boards;
+};
+
+enum session_step {
+        SESSION_OPENING,
+        SESSION_PINNING,
+        SESSION_READING_LAYOUT,
+        SESSION_COMPARING,
+        SESSION_SAVING,
+        SESSION_COMMITTING,
+        SESSION_WRITING,
+        SESSION_VERIFYING,
+        SESSION_LEAVING,
+        SESSION_ENDED,
+        _SESSION_STEP_MAX
+};
+DECLARE_ENUM_NAMES(session_step);
+
+enum session_end {
+        SESSION_END_GONE,               /* the device left the bus under us */
+        SESSION_END_BUSY,               /* claimed by another program (-EBUSY) or no permission yet (-EACCES) */
+        SESSION_END_OPEN_FAILED,        /* could not be opened or pinned: message says how */
+        SESSION_END_WINDOW_MISSED,      /* it left before the pin was answered */
+        SESSION_END_RELEASED,           /* nothing to write, told to leave */
+        SESSION_END_HELD,               /* verdict forbids the write, firmware incomplete or unknown to be whole: stays as it is */
+        SESSION_END_NO_FIRMWARE,        /* nothing in the store fits; stays as it is */
+        SESSION_END_SOUND_BOOTLOADER,   /* ROM: bootloader known and whole */
+        SESSION_END_ROM_DONE,           /* ROM: bootloader restored and verified */
+        SESSION_END_UPDATED,            /* every unit read back equal, told to leave */
+        SESSION_END_FAILED,             /* outcome and message say how */
+        SESSION_END_STOPPED,            /* session_stop() was obeyed at a safe boundary */
+        _SESSION_END_MAX
+};
+DECLARE_ENUM_NAMES(session_end);
+
+/* What is wanted; a plain value, copied. */
+struct session_wish {
+        enum wish wish;
+        enum proof proof;
+        bool serial_shared, word_is_stale, contradicted;
+        bool automatic, inhibited, silent;
+        bool word_romfs, word_filesystem, word_replace;
+        bool peek_only;                 /* unproven ROM device of a missing camera: read at most 4 KiB (row 3) */
+        char camera[CAMERA_KEY_MAX];
+        char named[80];                 /* firmware version asked for; "" free choice */
+        char last_ran[32];
+        struct digest known_bootloader; /* last read from or written to this camera; zero: unknown */
+        /* of an open update; none: chosen when the layout is known (row 7) */
+        size_t n_images;
+        struct update_image_record images[UPDATE_IMAGES_MAX];
+};
+
+/* What was found and what is to be done, told with on_decided(). */
+struct session_decision {
+        struct verdict verdict;
+        enum content content;           /* of the executable partition, or of the bootloader in ROM */
+        const struct firmware_record *found;    /* whole known image that stands there; NULL: none */
+        size_t n_images;                /* what was chosen */
+        struct update_image_record images[UPDATE_IMAGES_MAX];
+        char version[32];
+        char reason[96];
+        uint8_t layout;
+        bool firmware_whole;            /* the executable partitions hold a whole image: releasing is harmless */
+};
+
+struct session_events {
+        /* The pin (or, in ROM, the first answer) is here: the device is ours. latency: from the sighting, microseconds. */
+        void (*on_pinned)(void *userdata, uint64_t latency);
+        /* The verdict is given.  With VERDICT_WRITE the receiver makes its record (intent) and returns 0; the session then waits
+         * for journal_sync() before the first erase.  A negative return ends the session as FAILED. */
+        int (*on_decided)(void *userdata, const struct session_decision *decision);
+        /* Wear (row 10): erases of unit so far by this update; and one more is about to happen / did not happen after all. */
+        unsigned (*get_wear)(void *userdata, const char *partition, unsigned unit);
+        void (*add_wear)(void *userdata, const char *partition, unsigned unit, int delta);
+        /* Step, image or bytes have changed. */
+        void (*on_progress)(void *userdata);
+        void (*on_end)(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message);
+};
+
+int session_new(const struct session_context *context, const struct session_events *events, void *userdata,
+                const struct board *board, const struct sighting *sighting, enum camera_mode mode,
+                const struct session_wish *wish, struct session **ret);
+/* Closes what is open; on_end is not called any more. */
+struct session *session_free(struct session *session);
+/* Stop at the next safe boundary (end of an erase unit); on_end(STOPPED) follows. */
+void session_stop(struct session *session);
+/* The device left the bus (udev says so): ends at once. */
+void session_gone(struct session *session);
+
+enum session_step session_step(const struct session *session);
+/* Partition being worked on; "" none. */
+const char *session_image(const struct session *session);
+void session_bytes(const struct session *session, uint64_t *ret_done, uint64_t *ret_total);
+double session_progress(const struct session *session);
+void session_units(const struct session *session, unsigned *ret_written, unsigned *ret_total);
