@@ -220,6 +220,7 @@ static const char *op_failure(const struct machine_step *step, char *buffer, siz
 }
 
 static void on_machine_step(struct session *s, struct machine_step step);
+static void run(struct session *s, void (*then)(struct session *s));
 
 static void on_reply(void *userdata, enum usb_result result, const uint8_t *data, size_t actual)
 {

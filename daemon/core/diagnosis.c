@@ -1,0 +1,184 @@
+/* SPDX-License-Identifier: MIT */
+/* Diagnosis: see diagnosis.h. */
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "core/diagnosis.h"
+
+static const char *const diagnosis_code_names[_DIAGNOSIS_CODE_MAX] = {
+        [DIAGNOSIS_NONE] = "",
+        [DIAGNOSIS_SILENT_BOOT] = "silent-boot",
+        [DIAGNOSIS_INTACT_SILENT] = "intact-but-silent",
+        [DIAGNOSIS_UNKNOWN_FIRMWARE] = "unknown-firmware",
+        [DIAGNOSIS_WAITING_FOR_REPLUG] = "waiting-for-replug",
+        [DIAGNOSIS_AWAITED] = "awaited",
+        [DIAGNOSIS_NO_FIRMWARE] = "no-firmware",
+        [DIAGNOSIS_JUMPER] = "jumper",
+        [DIAGNOSIS_RESTORED_JUMPER] = "restored-remove-jumper",
+        [DIAGNOSIS_UNPROVEN] = "unproven",
+        [DIAGNOSIS_ASK_BOARD] = "board-unknown",
+        [DIAGNOSIS_UNKNOWN_BOOTLOADER] = "unknown-bootloader",
+        [DIAGNOSIS_AUTOMATIC_OFF] = "automatic-off",
+        [DIAGNOSIS_BUSY] = "busy",
+        [DIAGNOSIS_NO_PERMISSION] = "no-permission",
+        [DIAGNOSIS_NOT_SEEN] = "verified-not-seen",
+        [DIAGNOSIS_IGNORES_DETACH] = "ignores-detach",
+        [DIAGNOSIS_FAILED] = "failed",
+        [DIAGNOSIS_REFUSED] = "refused",
+        [DIAGNOSIS_OLD_BOOTLOADER] = "old-bootloader",
+        [DIAGNOSIS_NOT_HANDLED] = "not-handled",
+        [DIAGNOSIS_UNREADABLE] = "unreadable",
+};
+DEFINE_ENUM_NAMES(diagnosis_code, _DIAGNOSIS_CODE_MAX);
+
+_printf_(3, 4)
+static struct diagnosis say(enum diagnosis_code code, const char *text, const char *advice, ...)
+{
+        struct diagnosis d = { .code = code };
+        va_list ap;
+
+        snprintf(d.text, sizeof(d.text), "%s", text);
+        va_start(ap, advice);
+        vsnprintf(d.advice, sizeof(d.advice), advice, ap);
+        va_end(ap);
+        return d;
+}
+
+static struct diagnosis none(void)
+{
+        return (struct diagnosis){ .code = DIAGNOSIS_NONE };
+}
+
+/* Looked at, and not written: what the verdict found. */
+static struct diagnosis from_verdict(const struct diagnosis_facts *f)
+{
+        switch (f->reason) {
+        case REASON_INTACT:
+        case REASON_NOTHING_TO_DO:
+                return say(DIAGNOSIS_INTACT_SILENT,
+                           "its firmware is whole and known, and yet it does not come up",
+                           "The firmware is intact: look for a script that turns USB off or sleeps, for weak power, or try "
+                           "another cable and port.");
+        case REASON_UNKNOWN_FIRMWARE:
+                return say(DIAGNOSIS_UNKNOWN_FIRMWARE,
+                           "it did not come up, and its firmware is none that is known here",
+                           "If it is your own firmware, leave it. To replace it (it is saved first): "
+                           "camrescue recover %s --replace-unknown", f->name);
+        case REASON_AUTOMATIC_OFF:
+                return say(DIAGNOSIS_AUTOMATIC_OFF,
+                           "its firmware is incomplete, and automatic recovery is off",
+                           "To recover it now: camrescue recover %s", f->name);
+        case REASON_SOUND_BOOTLOADER:
+                return say(DIAGNOSIS_JUMPER,
+                           "the bootloader on the camera is good, but its BOOT pin is still pulled",
+                           "Remove the jumper (or look for a short), then unplug it and plug it in again.");
+        case REASON_UNKNOWN_BOOTLOADER:
+                return say(DIAGNOSIS_UNKNOWN_BOOTLOADER,
+                           "the bootloader on it is none that is known here",
+                           "To replace it (it is saved first): camrescue recover %s. If it works, just remove the jumper.",
+                           f->name);
+        case REASON_BOARD_UNKNOWN:
+        case REASON_NOT_PROVEN:
+        case REASON_STALE_WORD:
+                return say(DIAGNOSIS_ASK_BOARD,
+                           "it may be a camera, but which one is not proven",
+                           "If you know the board, say so: camrescue recover %s --board BOARD (M4, M7, H7, ...).", f->name);
+        case REASON_WRITE:
+        case REASON_CONTRADICTED:
+        case REASON_NOT_READ:
+        case REASON_UNREADABLE:
+        case REASON_INHIBITED:
+        case REASON_USERS_WORK:
+        case REASON_FORBIDDEN_PARTITION:
+        case REASON_OLDER:
+        case REASON_NOT_SAVED:
+        case REASON_IMAGE_REFUSED:
+        case REASON_WORN:
+        case _VERDICT_REASON_MAX:
+                break;
+        }
+        return say(DIAGNOSIS_REFUSED, verdict_reason_text(f->reason), "Nothing was written. To decide yourself: camrescue recover %s",
+                   f->name);
+}
+
+static struct diagnosis when_silent(const struct diagnosis_facts *f)
+{
+        if (f->update_not_seen)
+                return say(DIAGNOSIS_NOT_SEEN,
+                           "its firmware was written and verified, but the camera was not seen running since",
+                           "Unplug it and plug it in again. If it stays silent, look for a script that turns USB off, or try "
+                           "another cable.");
+        if (f->looked)
+                return from_verdict(f);
+        return say(DIAGNOSIS_SILENT_BOOT, "its bootloader showed itself and left, and no running camera followed",
+                   "Unplug it and plug it in again: camrescue will catch its bootloader and look.");
+}
+
+struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
+{
+        switch (f->state) {
+        case CAMERA_ABSENT:
+        case CAMERA_PASSING:
+        case CAMERA_BOOTING:
+        case CAMERA_OPENING:
+        case CAMERA_EXAMINING:
+        case CAMERA_UPDATING:
+        case CAMERA_RELEASING:
+        case CAMERA_CONFIRMING:
+                return none();
+        case CAMERA_SILENT:
+                return when_silent(f);
+        case CAMERA_WAITING:
+                if (f->restored)
+                        return say(DIAGNOSIS_RESTORED_JUMPER, "its bootloader was restored and verified; its firmware follows",
+                                   "Plug it in without the jumper.");
+                return say(DIAGNOSIS_AWAITED, "something is unfinished, and it went away",
+                           "Plug it in again: it goes on by itself.");
+        case CAMERA_RUNNING:
+                if (f->update_open)
+                        return say(DIAGNOSIS_WAITING_FOR_REPLUG, "an update waits for it",
+                                   "Unplug it and plug it in again: the update begins in its bootloader.");
+                return none();
+        case CAMERA_BLOCKED:
+                if (f->permission)
+                        return say(DIAGNOSIS_NO_PERMISSION, "its device node is not accessible to camrescued (yet)",
+                                   "If this stays, the udev rules of camrescue are not installed.");
+                return say(DIAGNOSIS_BUSY, "another program holds it", "camrescue waits until that program lets go.");
+        case CAMERA_ASKING:
+                if (f->looked)
+                        return from_verdict(f);
+                return say(DIAGNOSIS_REFUSED, "it was stopped in the middle", "To go on: camrescue recover %s", f->name);
+        case CAMERA_NO_FIRMWARE:
+                return say(DIAGNOSIS_NO_FIRMWARE, "its firmware is incomplete, and nothing in the firmware store fits it",
+                           "Import some: camrescue firmware import FILE|DIR|ZIP. It goes on by itself then.");
+        case CAMERA_JUMPER:
+                if (f->restored)
+                        return say(DIAGNOSIS_RESTORED_JUMPER, "its bootloader was restored and verified",
+                                   "Remove the jumper, then unplug it and plug it in again: its firmware follows.");
+                return say(DIAGNOSIS_JUMPER, "the bootloader on the camera is good, but its BOOT pin is still pulled",
+                           "Remove the jumper (or look for a short), then unplug it and plug it in again.");
+        case CAMERA_UNPROVEN:
+                return say(DIAGNOSIS_UNPROVEN, "an STM32 chip in ROM DFU mode: any board may look like this, so it is not touched",
+                           "If it is your camera: camrescue recover %s --board BOARD (M4, M7, H7, ...).", f->name);
+        case CAMERA_LEFT_ALONE:
+                if (f->mode == CAMERA_MODE_VCP_BOOTLOADER)
+                        return say(DIAGNOSIS_OLD_BOOTLOADER, "it is in the old serial bootloader, which is not handled yet",
+                                   "Use OpenMV IDE for this camera.");
+                return say(DIAGNOSIS_NOT_HANDLED, "recognised, but not handled in this mode", "Use its own tools.");
+        case CAMERA_UNREADABLE:
+                return say(DIAGNOSIS_UNREADABLE, "something is connected and does not answer",
+                           "No software can reach it: try another cable and port. If it is the same in ROM DFU mode, the "
+                           "camera's USB lines are damaged.");
+        case CAMERA_FAILED:
+                if (f->detail[0])
+                        return say(DIAGNOSIS_FAILED, f->detail, "Unplug it and plug it in again, with another cable if it repeats; "
+                                   "or: camrescue recover %s", f->name);
+                return say(DIAGNOSIS_IGNORES_DETACH, "it does not leave its bootloader when told to",
+                           "Unplug it and plug it in again.");
+        case _CAMERA_STATE_MAX:
+                break;
+        }
+        return none();
+}

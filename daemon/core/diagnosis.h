@@ -1,0 +1,64 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * What is wrong with a camera, and what a person should do: a pure function of
+ * what is known of it now.  Codes are stable; sentences are for people.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "core/camera-state.h"
+#include "core/identity.h"
+#include "core/verdict.h"
+
+enum diagnosis_code {
+        DIAGNOSIS_NONE,
+        DIAGNOSIS_SILENT_BOOT,          /* bootloader left, no runtime followed */
+        DIAGNOSIS_INTACT_SILENT,        /* looked: firmware whole, and still silent */
+        DIAGNOSIS_UNKNOWN_FIRMWARE,     /* looked: not whole and known: a person must say */
+        DIAGNOSIS_WAITING_FOR_REPLUG,   /* an update waits, the camera runs */
+        DIAGNOSIS_AWAITED,              /* an update waits, the camera is away */
+        DIAGNOSIS_NO_FIRMWARE,
+        DIAGNOSIS_JUMPER,               /* bootloader good, ROM DFU: the jumper must go */
+        DIAGNOSIS_RESTORED_JUMPER,      /* the same, just restored */
+        DIAGNOSIS_UNPROVEN,             /* some STM32 in ROM DFU */
+        DIAGNOSIS_ASK_BOARD,            /* in ROM DFU, and the board is not known */
+        DIAGNOSIS_UNKNOWN_BOOTLOADER,
+        DIAGNOSIS_AUTOMATIC_OFF,
+        DIAGNOSIS_BUSY,
+        DIAGNOSIS_NO_PERMISSION,
+        DIAGNOSIS_NOT_SEEN,             /* verified, not seen again */
+        DIAGNOSIS_IGNORES_DETACH,
+        DIAGNOSIS_FAILED,               /* detail says how */
+        DIAGNOSIS_REFUSED,              /* the verdict, reason says which row */
+        DIAGNOSIS_OLD_BOOTLOADER,       /* CDC bootloader: recognised, left alone */
+        DIAGNOSIS_NOT_HANDLED,          /* recognised board in a mode that is not handled */
+        DIAGNOSIS_UNREADABLE,
+        _DIAGNOSIS_CODE_MAX
+};
+DECLARE_ENUM_NAMES(diagnosis_code);
+
+struct diagnosis_facts {
+        enum camera_state state;
+        enum camera_mode mode;
+        const char *port, *board_name;          /* board_name NULL: unknown */
+        const char *name;                       /* how the person would name the camera on the command line */
+        bool board_ambiguous;
+        bool looked;                            /* a session has read its flash since the last runtime */
+        enum verdict_reason reason;             /* its verdict */
+        enum content content;
+        bool update_open, update_not_seen, restored;
+        bool automatic;
+        bool permission;                        /* blocked by missing permission, not by another program */
+        const char *detail;                     /* of the last failure; "" none */
+};
+
+struct diagnosis {
+        enum diagnosis_code code;
+        char text[256];
+        char advice[320];
+};
+
+struct diagnosis diagnosis_of(const struct diagnosis_facts *facts);
