@@ -58,6 +58,7 @@ static const char *const camera_event_names[_CAMERA_EVENT_MAX] = {
         [EVENT_STOPPED] = "stopped",
         [EVENT_REQUESTED] = "requested",
         [EVENT_FIRMWARE_ADDED] = "firmware-added",
+        [EVENT_FINISHED] = "finished",
 };
 DEFINE_ENUM_NAMES(camera_event, _CAMERA_EVENT_MAX);
 
@@ -92,7 +93,7 @@ static const struct {
         { CAMERA_CONFIRMING, EVENT_DEADLINE,         { CAMERA_SILENT,     EFFECT_NOT_SEEN } },
         { CAMERA_RELEASING,  EVENT_DEADLINE,         { CAMERA_FAILED,     EFFECT_CLOSE } },
         { CAMERA_SILENT,     EVENT_GONE,             { CAMERA_SILENT,     EFFECT_NONE } },
-        { CAMERA_SILENT,     EVENT_GONE_EXCUSED,     { CAMERA_SILENT,     EFFECT_NONE } },
+        { CAMERA_SILENT,     EVENT_GONE_EXCUSED,     { CAMERA_ABSENT,     EFFECT_NONE } },
         { CAMERA_WAITING,    EVENT_GONE,             { CAMERA_WAITING,    EFFECT_NONE } },
         { CAMERA_WAITING,    EVENT_GONE_EXCUSED,     { CAMERA_WAITING,    EFFECT_NONE } },
 
@@ -144,6 +145,7 @@ static const struct {
         { CAMERA_FAILED,      EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_ABSENT,      EVENT_REQUESTED,       { CAMERA_WAITING,    EFFECT_NONE } },
         { CAMERA_SILENT,      EVENT_REQUESTED,       { CAMERA_WAITING,    EFFECT_NONE } },
+        { CAMERA_WAITING,     EVENT_FINISHED,        { CAMERA_ABSENT,     EFFECT_NONE } },
         { CAMERA_NO_FIRMWARE, EVENT_FIRMWARE_ADDED,  { CAMERA_OPENING,    EFFECT_OPEN } },
 };
 

@@ -61,6 +61,7 @@ enum camera_event {
         EVENT_STOPPED,                  /* stopped at a safe boundary (cancel, inhibit, shutdown) */
         EVENT_REQUESTED,                /* a person asked for something */
         EVENT_FIRMWARE_ADDED,
+        EVENT_FINISHED,                 /* nothing is unfinished any more */
         _CAMERA_EVENT_MAX
 };
 DECLARE_ENUM_NAMES(camera_event);

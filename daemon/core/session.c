@@ -1053,21 +1053,26 @@ static int add_target(struct session *s, const struct partition *partition, uint
         return 0;
 }
 
-static int choose_images(struct session *s)
+static const struct update_image_record *image_for(const struct session *s, const char *partition)
+{
+        for (size_t i = 0; i < s->decision.n_images; i++)
+                if (strcmp(s->decision.images[i].partition, partition) == 0)
+                        return &s->decision.images[i];
+        return NULL;
+}
+
+static void choose_images(struct session *s)
 {
         struct session_decision *d = &s->decision;
         struct choice choice;
 
-        if (s->wish.n_images > 0) {
-                d->n_images = s->wish.n_images;
-                memcpy(d->images, s->wish.images, sizeof(d->images));
-                snprintf(d->version, sizeof(d->version), "%s", s->wish.named);
-                return 0;
-        }
-        if (in_rom(s)) {
+        d->n_images = s->wish.n_images;
+        memcpy(d->images, s->wish.images, sizeof(d->images));
+        snprintf(d->version, sizeof(d->version), "%.*s", (int)sizeof(d->version) - 1, s->wish.named);
+        if (in_rom(s) && !image_for(s, "BOOTLOADER")) {
                 const struct firmware_record *bootloader = store_bootloader(s->context.store, s->board);
 
-                if (bootloader) {
+                if (bootloader && d->n_images < UPDATE_IMAGES_MAX) {
                         struct update_image_record *image = &d->images[d->n_images++];
 
                         snprintf(image->partition, sizeof(image->partition), "%s", bootloader->partition);
@@ -1075,9 +1080,11 @@ static int choose_images(struct session *s)
                         image->size = bootloader->size;
                 }
         }
+        if (s->wish.n_images > 0)
+                return;
         if (store_choose(s->context.store, s->board, s->layout, s->wish.named, s->wish.last_ran,
                          s->wish.wish == WISH_UNATTENDED, s->wish.word_romfs, &choice) < 0)
-                return 0;
+                return;
         snprintf(d->reason, sizeof(d->reason), "%s", choice.text);
         for (size_t i = 0; i < choice.n_images && d->n_images < UPDATE_IMAGES_MAX; i++) {
                 struct update_image_record *image = &d->images[d->n_images++];
@@ -1087,15 +1094,6 @@ static int choose_images(struct session *s)
                 image->size = choice.images[i]->size;
                 snprintf(d->version, sizeof(d->version), "%s", choice.images[i]->version);
         }
-        return 0;
-}
-
-static const struct update_image_record *image_for(const struct session *s, const char *partition)
-{
-        for (size_t i = 0; i < s->decision.n_images; i++)
-                if (strcmp(s->decision.images[i].partition, partition) == 0)
-                        return &s->decision.images[i];
-        return NULL;
 }
 
 static int add_partition_target(struct session *s, const struct partition *partition, uint8_t alt)
@@ -1116,10 +1114,7 @@ static int make_targets(struct session *s)
 {
         int r;
 
-        r = choose_images(s);
-        if (r < 0)
-                return r;
-
+        choose_images(s);
         if (in_rom(s)) {
                 const struct layout *layout = &s->board->layouts[0];
 

@@ -1,0 +1,627 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Cameras: see camera.h.  Three parts: effects of the state table, what a
+ * session tells, and what the bus (udev) tells.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/camera.h"
+#include "core/registry.h"
+
+#define RUNTIME_DEADLINE   (10 * SEC)   /* timing.md section 6: bootloader -> runtime */
+#define LEAVING_DEADLINE   (10 * SEC)
+#define BUSY_RETRY_MIN     (250 * MSEC)
+#define BUSY_RETRY_MAX     (2 * SEC)
+#define FAILURE_RETRY      (1 * SEC)    /* doubled at each failure in a row */
+#define FAILURES_MAX       3            /* in a row, while the device stays: then the update ends with its reason */
+
+#define camera_log(camera, level, ...)                                                                  \
+        log_about(level, (&(struct log_subject){                                                        \
+                .camera = (camera)->record.key, .port = (camera)->sighting.port,                        \
+                .update = update_is_open((camera)->update) ? (camera)->update->record.id : NULL }), __VA_ARGS__)
+
+static struct loop *loop_of(const struct camera *camera)
+{
+        return registry_context(camera->registry)->loop;
+}
+
+/* How long the host has slept since boot: a difference between two readings means that it slept in between. */
+static uint64_t host_slept(void)
+{
+        struct timespec boot, mono;
+
+        (void)clock_gettime(CLOCK_BOOTTIME, &boot);
+        (void)clock_gettime(CLOCK_MONOTONIC, &mono);
+        return ((uint64_t)boot.tv_sec - (uint64_t)mono.tv_sec) * SEC;
+}
+
+const char *camera_name(const struct camera *camera)
+{
+        if (camera->has_uid)
+                return camera->record.key;
+        if (camera->provisional || camera->attached)
+                return camera->sighting.port;
+        return camera->record.key;
+}
+
+bool camera_automatic(const struct camera *camera)
+{
+        const struct registry_settings *settings = registry_settings(camera->registry);
+        int r = -1;
+
+        if (camera->record.automatic >= 0)
+                return camera->record.automatic;
+        if (settings->camera_automatic)
+                r = settings->camera_automatic(settings->userdata, camera->record.key, camera->sighting.serial,
+                                               camera->record.port);
+        return r >= 0 ? r : settings->automatic;
+}
+
+bool camera_is_missing(const struct camera *camera)
+{
+        return !camera->attached && (camera->record.suspect || update_is_open(camera->update));
+}
+
+void camera_store(struct camera *camera)
+{
+        if (camera->provisional && !update_is_open(camera->update))
+                return;
+        camera->stored = true;
+        (void)journal_put_camera(registry_context(camera->registry)->journal, &camera->record);
+}
+
+static void history(struct camera *camera, const char *event, const char *text)
+{
+        if (camera->stored)
+                (void)journal_put_history(registry_context(camera->registry)->journal, camera->record.key,
+                                          loop_wall_clock(loop_of(camera)), event, text);
+}
+
+static void end_update(struct camera *camera, enum update_result result, const char *code, const char *message)
+{
+        if (!update_is_open(camera->update))
+                return;
+        update_end(camera->update, result, code, message, loop_wall_clock(loop_of(camera)));
+        camera_log(camera, result == UPDATE_DONE ? LOG_NOTICE : LOG_WARNING, "update %s: %s (%s)",
+                   camera->update->record.id, update_result_to_string(result), message);
+        history(camera, update_result_to_string(result), message);
+        registry_update_changed(camera->registry, camera->update);
+}
+
+struct diagnosis camera_diagnosis(const struct camera *camera)
+{
+        const struct diagnosis_facts facts = {
+                .state = camera->state,
+                .mode = camera->mode,
+                .port = camera->record.port,
+                .board_name = camera->board ? camera->board->name : NULL,
+                .name = camera_name(camera),
+                .looked = camera->looked,
+                .reason = camera->reason,
+                .content = camera->content,
+                .update_open = update_is_open(camera->update),
+                .update_not_seen = camera->not_seen,
+                .restored = camera->restored,
+                .automatic = camera_automatic(camera),
+                .permission = camera->permission,
+                .detail = camera->detail,
+        };
+
+        return diagnosis_of(&facts);
+}
+
+/* --- what a session tells --- */
+
+static void on_pinned(void *userdata, uint64_t latency)
+{
+        struct camera *camera = userdata;
+
+        camera->tries = 0;
+        camera_log(camera, LOG_INFO, "held %.1f ms after it was seen", (double)latency / 1000);
+        camera_event(camera, EVENT_PINNED);
+}
+
+/* A verdict to write is where an update begins (unattended), or where an open one learns what it will write. */
+static int on_decided(void *userdata, const struct session_decision *decision)
+{
+        struct camera *camera = userdata;
+        struct update *update = camera->update;
+        int r;
+
+        camera->looked = true;
+        camera->reason = decision->verdict.reason;
+        camera->content = decision->content;
+        if (camera->mode == CAMERA_MODE_BOOTLOADER)
+                camera->record.layout = decision->layout;
+        if (decision->found) {
+                if (camera->mode == CAMERA_MODE_ROM_DFU)
+                        camera->record.bootloader = decision->found->digest;
+                else {
+                        camera->record.firmware = decision->found->digest;
+                        snprintf(camera->record.firmware_version, sizeof(camera->record.firmware_version), "%s",
+                                 decision->found->version);
+                }
+        } else if (camera->mode == CAMERA_MODE_BOOTLOADER) {
+                camera->record.firmware = (struct digest){};
+                camera->record.firmware_version[0] = '\0';
+        }
+
+        if (decision->verdict.kind == VERDICT_WRITE) {
+                if (!update_is_open(update)) {
+                        r = registry_new_update(camera->registry, camera, WISH_UNATTENDED, &update);
+                        if (r < 0)
+                                return r;
+                }
+                if (update->record.version[0] == '\0') {
+                        snprintf(update->record.version, sizeof(update->record.version), "%s", decision->version);
+                        snprintf(update->record.reason, sizeof(update->record.reason), "%s", decision->reason);
+                }
+                /* Chosen when the layout was seen, and fixed from now on. */
+                update->record.n_images = decision->n_images;
+                memcpy(update->record.images, decision->images, sizeof(update->record.images));
+                update->record.attempts++;
+                update_store(update);
+                camera_log(camera, LOG_NOTICE, "update %s: writing %s (%s), attempt %u", update->record.id,
+                           update->record.version[0] ? update->record.version : "bootloader", update->record.reason,
+                           update->record.attempts);
+                registry_update_changed(camera->registry, update);
+                camera_event(camera, EVENT_WRITE);
+        }
+        camera_store(camera);
+        return 0;
+}
+
+static unsigned get_wear(void *userdata, const char *partition, unsigned unit)
+{
+        struct camera *camera = userdata;
+
+        return update_is_open(camera->update) ? update_wear(camera->update, partition, unit) : 0;
+}
+
+static void add_wear(void *userdata, const char *partition, unsigned unit, int delta)
+{
+        struct camera *camera = userdata;
+
+        if (camera->update)
+                update_add_wear(camera->update, partition, unit, delta);
+}
+
+static void on_progress(void *userdata)
+{
+        struct camera *camera = userdata;
+
+        if (update_is_open(camera->update) && camera->session) {
+                update_follow(camera->update, camera->session);
+                registry_update_changed(camera->registry, camera->update);
+        }
+}
+
+static void set_detail(struct camera *camera, const char *message)
+{
+        snprintf(camera->detail, sizeof(camera->detail), "%s", message);
+}
+
+/* What was verified is what it has now. */
+static void remember_firmware(struct camera *camera)
+{
+        const struct update_record *record = &camera->update->record;
+
+        for (size_t i = 0; i < record->n_images; i++) {
+                if (strcmp(record->images[i].partition, "BOOTLOADER") == 0) {
+                        camera->record.bootloader = record->images[i].digest;
+                        continue;
+                }
+                if (strcmp(record->images[i].partition, "FIRMWARE") != 0 && strcmp(record->images[i].partition, "HP") != 0)
+                        continue;
+                camera->record.firmware = record->images[i].digest;
+                snprintf(camera->record.firmware_version, sizeof(camera->record.firmware_version), "%s", record->version);
+        }
+}
+
+static void on_failed(struct camera *camera, enum machine_outcome outcome, const char *message)
+{
+        const char *code = outcome == MACHINE_OK ? "failed" : machine_outcome_to_string(outcome);
+
+        set_detail(camera, message);
+        camera_log(camera, LOG_WARNING, "%s", message);
+        camera->tries++;
+        if (update_is_open(camera->update) && ++camera->update->failures >= FAILURES_MAX)
+                end_update(camera, UPDATE_FAILED, code, message);
+        else if (update_is_open(camera->update)) {
+                camera->update->step = UPDATE_WAITING;
+                registry_update_changed(camera->registry, camera->update);
+        }
+        camera_event(camera, camera->state == CAMERA_OPENING ? EVENT_OPEN_FAILED : EVENT_UPDATE_FAILED);
+}
+
+/* A person's wish that the verdict does not allow ends with the verdict's reason; an unattended look has nothing to end. */
+static void refuse_update(struct camera *camera, const char *message)
+{
+        if (update_is_open(camera->update) && camera->looked)
+                end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(camera->reason), message);
+}
+
+static void update_waits(struct camera *camera)
+{
+        if (!update_is_open(camera->update))
+                return;
+        camera->update->step = UPDATE_WAITING;
+        camera->update->image[0] = '\0';
+        registry_update_changed(camera->registry, camera->update);
+}
+
+static void on_end(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message)
+{
+        struct camera *camera = userdata;
+
+        defer_call(&camera->reap);
+        camera_log(camera, LOG_DEBUG, "session: %s (%s)", session_end_to_string(end), message);
+        camera->permission = false;
+        switch (end) {
+        case SESSION_END_GONE:
+        case SESSION_END_WINDOW_MISSED:
+                camera_log(camera, LOG_NOTICE, "%s", message);
+                update_waits(camera);
+                break;                  /* the bus tells the rest */
+        case SESSION_END_BUSY:
+                camera->permission = strstr(message, "permission") != NULL;
+                if (camera->tries == 0)
+                        camera_log(camera, LOG_NOTICE, "%s: waiting", message);
+                camera->tries++;
+                update_waits(camera);
+                camera_event(camera, EVENT_BUSY);
+                break;
+        case SESSION_END_OPEN_FAILED:
+        case SESSION_END_FAILED:
+                on_failed(camera, outcome, message);
+                break;
+        case SESSION_END_RELEASED:
+                camera_log(camera, LOG_NOTICE, "%s: released", message);
+                refuse_update(camera, message);
+                camera_event(camera, EVENT_RELEASE);
+                break;
+        case SESSION_END_HELD:
+                camera_log(camera, LOG_NOTICE, "%s: not written", message);
+                refuse_update(camera, message);
+                camera_event(camera, EVENT_HOLD);
+                break;
+        case SESSION_END_NO_FIRMWARE:
+                camera_log(camera, LOG_WARNING, "%s", message);
+                update_waits(camera);
+                camera_event(camera, EVENT_NO_FIRMWARE);
+                break;
+        case SESSION_END_SOUND_BOOTLOADER:
+                camera_log(camera, LOG_NOTICE, "bootloader: %s", message);
+                update_waits(camera);
+                camera_event(camera, EVENT_SOUND_BOOTLOADER);
+                break;
+        case SESSION_END_ROM_DONE:
+                camera_log(camera, LOG_NOTICE, "bootloader restored: %s", message);
+                camera->restored = true;
+                remember_firmware(camera);
+                camera_store(camera);
+                history(camera, "bootloader-restored", message);
+                if (camera->provisional) {
+                        registry_expect_bootloader(camera->registry, camera->sighting.port, camera->board);
+                        end_update(camera, UPDATE_DONE, "bootloader-restored",
+                                   "bootloader restored and verified: remove the jumper, unplug it and plug it in again");
+                } else
+                        update_waits(camera);
+                camera_event(camera, EVENT_ROM_DONE);
+                break;
+        case SESSION_END_UPDATED:
+                camera_log(camera, LOG_NOTICE, "verified: %s", message);
+                if (update_is_open(camera->update)) {
+                        camera->update->failures = 0;
+                        camera->update->step = UPDATE_CONFIRMING;
+                        camera->update->progress = 1.0;
+                        snprintf(camera->update->record.message, sizeof(camera->update->record.message), "%s", message);
+                        remember_firmware(camera);
+                        registry_update_changed(camera->registry, camera->update);
+                }
+                camera_store(camera);
+                camera_event(camera, EVENT_UPDATED);
+                break;
+        case SESSION_END_STOPPED:
+                camera_log(camera, LOG_NOTICE, "%s", message);
+                update_waits(camera);
+                camera_event(camera, EVENT_STOPPED);
+                break;
+        case _SESSION_END_MAX:
+                break;
+        }
+}
+
+static const struct session_events session_events = {
+        .on_pinned = on_pinned,
+        .on_decided = on_decided,
+        .get_wear = get_wear,
+        .add_wear = add_wear,
+        .on_progress = on_progress,
+        .on_end = on_end,
+};
+
+/* --- effects --- */
+
+static void on_reap(void *userdata)
+{
+        struct camera *camera = userdata;
+
+        if (camera->session && session_step(camera->session) == SESSION_ENDED)
+                camera->session = session_free(camera->session);
+}
+
+static void close_session(struct camera *camera)
+{
+        if (camera->session && session_step(camera->session) != SESSION_ENDED)
+                camera->session = session_free(camera->session);
+}
+
+static struct session_wish make_wish(struct camera *camera)
+{
+        const struct update *update = update_is_open(camera->update) ? camera->update : NULL;
+        struct session_wish wish = {
+                .wish = WISH_UNATTENDED,
+                .serial_shared = serial_is_shared(camera->sighting.serial),
+                .automatic = camera_automatic(camera),
+                .silent = camera->record.suspect,
+                .known_bootloader = camera->record.bootloader,
+        };
+        int r;
+
+        snprintf(wish.camera, sizeof(wish.camera), "%s", camera->record.key);
+        snprintf(wish.last_ran, sizeof(wish.last_ran), "%s", camera->record.firmware_version);
+        if (camera->match == IDENTITY_KNOWN || (camera->mode == CAMERA_MODE_BOOTLOADER && camera->has_uid))
+                wish.proof = PROOF_SERIAL;
+        else if (camera->word)
+                wish.proof = PROOF_USER;
+        if (camera->word)
+                wish.wish = WISH_RECOVER;
+        wish.word_replace = camera->word_replace;
+        wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
+        if (!update)
+                return wish;
+
+        r = wish_from_string(update->record.wish);
+        wish.wish = r < 0 || r == WISH_UNATTENDED ? WISH_RESUME : (enum wish)r;
+        wish.word_romfs = update->record.word_romfs;
+        wish.word_filesystem = update->record.word_filesystem;
+        wish.word_replace = update->record.word_replace || camera->word_replace;
+        snprintf(wish.named, sizeof(wish.named), "%s", update->record.version);
+        wish.n_images = update->record.n_images;
+        memcpy(wish.images, update->record.images, sizeof(wish.images));
+        /* A person who names a version may go back; an update that began unattended may not. */
+        if (wish.wish != WISH_RESUME || update->record.n_images > 0)
+                wish.last_ran[0] = '\0';
+        return wish;
+}
+
+static void open_session(struct camera *camera)
+{
+        const struct session_context *context = registry_context(camera->registry);
+        struct session_wish wish;
+        int r;
+
+        close_session(camera);
+        if (camera->session) {          /* ended, and still inside its callbacks */
+                camera->session = session_free(camera->session);
+        }
+        if (!camera->board) {
+                camera_log(camera, LOG_WARNING, "its board is not known: not opened");
+                camera_event(camera, EVENT_OPEN_FAILED);
+                return;
+        }
+        wish = make_wish(camera);
+        r = session_new(context, &session_events, camera, camera->board, &camera->sighting, camera->mode, &wish,
+                        &camera->session);
+        if (r < 0) {
+                set_detail(camera, strerror(-r));
+                camera_log(camera, LOG_ERR, "cannot begin a session: %s", strerror(-r));
+                camera_event(camera, EVENT_OPEN_FAILED);
+                return;
+        }
+        if (update_is_open(camera->update)) {
+                camera->update->step = UPDATE_OPENING;
+                registry_update_changed(camera->registry, camera->update);
+        }
+}
+
+static void retry_later(struct camera *camera, enum camera_state state)
+{
+        uint64_t delay;
+
+        if (state == CAMERA_BLOCKED) {
+                delay = BUSY_RETRY_MIN << MIN(camera->tries ? camera->tries - 1 : 0, 3u);
+                timer_set(&camera->deadline, MIN(delay, BUSY_RETRY_MAX));
+                return;
+        }
+        /* Failed: with an update that is still open, or with an unattended look that is still worth a try. */
+        if (camera->tries < FAILURES_MAX && (update_is_open(camera->update) || camera->record.suspect))
+                timer_set(&camera->deadline, FAILURE_RETRY << MIN(camera->tries, 4u));
+}
+
+static void arrived(struct camera *camera, enum camera_state from)
+{
+        camera->record.suspect = false;
+        camera->looked = camera->not_seen = camera->restored = false;
+        camera->detail[0] = '\0';
+        camera->tries = 0;
+        if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
+                end_update(camera, UPDATE_DONE, "done", camera->update->record.message);
+        else
+                update_waits(camera);
+        camera_store(camera);
+}
+
+static void run_effect(struct camera *camera, enum camera_effect effect, enum camera_state from)
+{
+        switch (effect) {
+        case EFFECT_NONE:
+                break;
+        case EFFECT_OPEN:
+                open_session(camera);
+                break;
+        case EFFECT_CLOSE:
+                close_session(camera);
+                break;
+        case EFFECT_AWAIT_RUNTIME:
+                close_session(camera);
+                timer_set(&camera->deadline, RUNTIME_DEADLINE);
+                break;
+        case EFFECT_AWAIT_LEAVING:
+                timer_set(&camera->deadline, LEAVING_DEADLINE);
+                break;
+        case EFFECT_RETRY_LATER:
+                retry_later(camera, camera->state);
+                break;
+        case EFFECT_SUSPECT:
+                if (host_slept() != camera->slept) {
+                        camera_log(camera, LOG_INFO, "its runtime did not follow, but the host slept: no sign of anything");
+                        camera_event(camera, EVENT_GONE_EXCUSED);
+                        break;
+                }
+                camera->record.suspect = true;
+                camera_log(camera, LOG_WARNING, "silent boot: its bootloader left and no running camera followed");
+                camera_store(camera);
+                history(camera, "silent-boot", "its bootloader left and no running camera followed");
+                break;
+        case EFFECT_NOT_SEEN:
+                camera->not_seen = true;
+                camera->record.suspect = true;
+                end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
+                           "written and verified, but the camera was not seen running within 10 s");
+                camera_store(camera);
+                break;
+        case EFFECT_ARRIVED:
+                close_session(camera);
+                arrived(camera, from);
+                break;
+        case _CAMERA_EFFECT_MAX:
+                break;
+        }
+}
+
+void camera_event(struct camera *camera, enum camera_event event)
+{
+        enum camera_state from = camera->state;
+        struct transition to = camera_state_next(from, event);
+
+        if (to.next != from || to.effect != EFFECT_NONE)
+                timer_clear(&camera->deadline);
+        camera->state = to.next;
+        if (to.next != from)
+                camera_log(camera, LOG_INFO, "%s -> %s (%s)", camera_state_to_string(from), camera_state_to_string(to.next),
+                           camera_event_to_string(event));
+        run_effect(camera, to.effect, from);
+        registry_camera_changed(camera->registry, camera);
+}
+
+static void on_deadline(void *userdata)
+{
+        camera_event(userdata, EVENT_DEADLINE);
+}
+
+/* --- what the bus tells --- */
+
+static bool is_wanted(const struct camera *camera)
+{
+        return update_is_open(camera->update) || camera->record.suspect;
+}
+
+void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match)
+{
+        if (strcmp(camera->sighting.port, sighting->port) != 0 || camera->mode != mode)
+                camera->detail[0] = '\0';
+        camera->sighting = *sighting;
+        camera->attached = true;
+        camera->mode = mode;
+        camera->match = match;
+        camera->tries = 0;
+        camera->record.last_seen = loop_wall_clock(loop_of(camera));
+        if (!camera->record.first_seen)
+                camera->record.first_seen = camera->record.last_seen;
+        snprintf(camera->record.port, sizeof(camera->record.port), "%s", sighting->port);
+        if (update_is_open(camera->update))
+                camera->update->failures = 0;
+        if (mode != CAMERA_MODE_ROM_DFU)
+                camera->word = camera->word_replace = false;
+
+        switch (mode) {
+        case CAMERA_MODE_BOOTLOADER:
+                camera->record.bootloader_device = sighting->device;
+                camera->slept = host_slept();
+                camera_event(camera, is_wanted(camera) ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
+                break;
+        case CAMERA_MODE_ROM_DFU:
+                if (match == IDENTITY_KNOWN && !serial_is_shared(sighting->serial))
+                        snprintf(camera->record.rom_serial, sizeof(camera->record.rom_serial), "%s", sighting->serial);
+                camera_event(camera, match == IDENTITY_KNOWN || camera->may_peek ? EVENT_SEEN_ROM : EVENT_SEEN_ROM_UNPROVEN);
+                break;
+        case CAMERA_MODE_RUNTIME:
+                if (!serial_is_shared(sighting->serial))
+                        snprintf(camera->record.runtime_serial, sizeof(camera->record.runtime_serial), "%s", sighting->serial);
+                camera_event(camera, EVENT_SEEN_RUNTIME);
+                break;
+        case CAMERA_MODE_VCP_BOOTLOADER:
+        case CAMERA_MODE_OTHER:
+        case CAMERA_MODE_ABSENT:
+        case _CAMERA_MODE_MAX:
+                camera_event(camera, EVENT_SEEN_OTHER);
+                break;
+        case CAMERA_MODE_UNREADABLE:
+                camera_event(camera, EVENT_SEEN_UNREADABLE);
+                break;
+        }
+        camera_store(camera);
+}
+
+void camera_gone(struct camera *camera, bool excused)
+{
+        if (camera->session && session_step(camera->session) != SESSION_ENDED)
+                session_gone(camera->session);
+        camera->attached = false;
+        camera->mode = CAMERA_MODE_ABSENT;
+        camera->word = camera->word_replace = false;
+        camera->gone_at = loop_now(loop_of(camera));
+        camera_event(camera, excused ? EVENT_GONE_EXCUSED : EVENT_GONE);
+        if (!is_wanted(camera) && !camera->restored)
+                camera_event(camera, EVENT_FINISHED);
+}
+
+/* --- birth and death --- */
+
+int camera_new(struct registry *registry, const char *key, struct camera **ret)
+{
+        struct camera *camera = calloc(1, sizeof(*camera));
+
+        if (!camera)
+                return -ENOMEM;
+        camera->registry = registry;
+        snprintf(camera->record.key, sizeof(camera->record.key), "%s", key);
+        camera->record.automatic = -1;
+        camera->record.layout = 0xff;
+        camera->provisional = strncmp(key, "P:", 2) == 0;
+        camera->has_uid = uid_from_u(key, &camera->uid) >= 0;
+        timer_init(&camera->deadline, loop_of(camera), on_deadline, camera);
+        defer_init(&camera->reap, loop_of(camera), on_reap, camera);
+        *ret = camera;
+        return 0;
+}
+
+struct camera *camera_free(struct camera *camera)
+{
+        if (!camera)
+                return NULL;
+        session_free(camera->session);
+        timer_deinit(&camera->deadline);
+        defer_deinit(&camera->reap);
+        free(camera);
+        return NULL;
+}

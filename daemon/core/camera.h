@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * One physical camera over all its sightings.  Mode is seen, state is decided
+ * (camera-state.h); one door, camera_event(), stores a state, carries out its
+ * effect and tells the observers.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "base/loop.h"
+#include "core/board.h"
+#include "core/camera-state.h"
+#include "core/diagnosis.h"
+#include "core/identity.h"
+#include "core/journal.h"
+#include "core/session.h"
+#include "core/update.h"
+
+struct registry;
+
+struct camera {
+        struct registry *registry;
+        struct camera_record record;
+        struct uid uid;
+        bool has_uid;
+        const struct board *board;      /* NULL: unknown */
+        bool provisional;               /* key "P:...": lives as long as it is attached */
+        bool stored;                    /* in the journal */
+
+        enum camera_mode mode;
+        enum camera_state state;
+        bool attached;
+        struct sighting sighting;       /* the last one, also when absent */
+        enum identity_match match;      /* how it was recognised at this attachment */
+        struct camera *hinted_by_port;  /* provisional, in ROM DFU: the camera last seen on this port; a hint, no proof */
+        bool may_peek;                  /* unproven ROM device, and a camera with that chip is missing (row 3) */
+        uint64_t gone_at;               /* loop_now() of the last departure; 0: never */
+        uint64_t slept;                 /* how long the host had slept when the bootloader was seen */
+
+        struct session *session;
+        struct defer reap;              /* frees an ended session outside its callbacks */
+        struct timer deadline;
+        unsigned tries;                 /* of opening, since the last success */
+
+        struct update *update;          /* the open one, or the last; NULL: none */
+        bool word;                      /* the user's word, for this attachment (row 2) */
+        bool word_replace;
+        char word_firmware[80];
+
+        bool looked;                    /* its flash was read since its last runtime */
+        enum verdict_reason reason;
+        enum content content;
+        bool not_seen, restored, permission;
+        char detail[256];               /* of the last failure */
+
+        TAILQ_ENTRY(camera) link;
+};
+
+int camera_new(struct registry *registry, const char *key, struct camera **ret);
+struct camera *camera_free(struct camera *camera);
+
+void camera_event(struct camera *camera, enum camera_event event);
+
+/* A device that is this camera came or went. */
+void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match);
+void camera_gone(struct camera *camera, bool excused);
+
+/* Puts the record into the journal's next batch (not for provisional cameras without an update). */
+void camera_store(struct camera *camera);
+struct diagnosis camera_diagnosis(const struct camera *camera);
+/* How a person would name it: its serial, else its port. */
+const char *camera_name(const struct camera *camera);
+bool camera_automatic(const struct camera *camera);
+/* Unfinished: absent with an open update or after a silent boot.  (row 3: "missing") */
+bool camera_is_missing(const struct camera *camera);

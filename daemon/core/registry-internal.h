@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The registry's own struct, for registry.c and request.c only. */
+
+#include "core/registry.h"
+
+TAILQ_HEAD(camera_list, camera);
+TAILQ_HEAD(update_list, update);
+
+struct registry {
+        struct session_context context;
+        struct registry_settings settings;
+        struct registry_observer observer;
+        void *observer_userdata;
+        struct camera_list cameras;
+        struct update_list updates;
+        uint64_t next_update;
+        /* A camera whose identity its ROM hides was restored here: its bootloader is awaited. */
+        char expected_port[PORT_PATH_MAX];
+        const struct board *expected_board;
+        uint64_t expected_since;
+};

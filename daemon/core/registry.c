@@ -1,0 +1,527 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The registry: see registry.h.  Sightings are matched to cameras here
+ * (identity.h says how), people's wishes are in request.c.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/registry-internal.h"
+
+#define IDENTITYLESS_DEADLINE (60 * SEC)        /* a camera that left a port may come back there without identity (identity.md section 2) */
+#define HUB_DEADLINE          (2 * SEC)         /* cameras leave before their hub is reported gone */
+#define EXPECT_DEADLINE       (600 * SEC)       /* a restored camera is awaited on its port */
+#define ENDED_UPDATES_MIN_AGE (600 * SEC)       /* readable for at least ten minutes after their end */
+#define ENDED_UPDATES_MAX     50
+
+DEFINE_FREEP(registry)
+
+int registry_new(const struct session_context *context, const struct registry_settings *settings, struct registry **ret)
+{
+        struct registry *registry = calloc(1, sizeof(*registry));
+
+        if (!registry)
+                return -ENOMEM;
+        registry->context = *context;
+        registry->settings = *settings;
+        registry->next_update = journal_last_update_number(context->journal) + 1;
+        TAILQ_INIT(&registry->cameras);
+        TAILQ_INIT(&registry->updates);
+        *ret = registry;
+        return 0;
+}
+
+struct registry *registry_free(struct registry *registry)
+{
+        struct camera *camera;
+        struct update *update;
+
+        if (!registry)
+                return NULL;
+        registry->observer = (struct registry_observer){};
+        while ((camera = TAILQ_FIRST(&registry->cameras))) {
+                TAILQ_REMOVE(&registry->cameras, camera, link);
+                camera_free(camera);
+        }
+        while ((update = TAILQ_FIRST(&registry->updates))) {
+                TAILQ_REMOVE(&registry->updates, update, link);
+                update_free(update);
+        }
+        free(registry);
+        return NULL;
+}
+
+void registry_set_observer(struct registry *registry, const struct registry_observer *observer, void *userdata)
+{
+        registry->observer = *observer;
+        registry->observer_userdata = userdata;
+}
+
+const struct session_context *registry_context(const struct registry *registry)
+{
+        return &registry->context;
+}
+
+const struct registry_settings *registry_settings(const struct registry *registry)
+{
+        return &registry->settings;
+}
+
+bool registry_automatic(const struct registry *registry)
+{
+        return registry->settings.automatic;
+}
+
+/* --- lists --- */
+
+struct camera *registry_first_camera(struct registry *registry)
+{
+        return TAILQ_FIRST(&registry->cameras);
+}
+
+struct camera *registry_next_camera(struct camera *camera)
+{
+        return TAILQ_NEXT(camera, link);
+}
+
+struct update *registry_first_update(struct registry *registry)
+{
+        return TAILQ_FIRST(&registry->updates);
+}
+
+struct update *registry_next_update(struct update *update)
+{
+        return TAILQ_NEXT(update, link);
+}
+
+struct camera *registry_camera_by_key(struct registry *registry, const char *key)
+{
+        struct camera *camera;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (strcmp(camera->record.key, key) == 0)
+                        return camera;
+        return NULL;
+}
+
+struct update *registry_update_by_id(struct registry *registry, const char *id)
+{
+        struct update *update;
+
+        TAILQ_FOREACH(update, &registry->updates, link)
+                if (strcmp(update->record.id, id) == 0)
+                        return update;
+        return NULL;
+}
+
+size_t registry_attached(const struct registry *registry)
+{
+        const struct camera *camera;
+        size_t n = 0;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                n += camera->attached;
+        return n;
+}
+
+size_t registry_working(const struct registry *registry)
+{
+        const struct camera *camera;
+        size_t n = 0;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                n += camera_state_has_session(camera->state);
+        return n;
+}
+
+/* --- news --- */
+
+void registry_camera_changed(struct registry *registry, struct camera *camera)
+{
+        if (registry->observer.on_camera_changed)
+                registry->observer.on_camera_changed(registry->observer_userdata, camera);
+}
+
+void registry_update_changed(struct registry *registry, struct update *update)
+{
+        if (registry->observer.on_update_changed)
+                registry->observer.on_update_changed(registry->observer_userdata, update);
+}
+
+static int add_camera(struct registry *registry, const char *key, struct camera **ret)
+{
+        int r = camera_new(registry, key, ret);
+
+        if (r >= 0)
+                TAILQ_INSERT_TAIL(&registry->cameras, *ret, link);
+        return r;
+}
+
+static void announce_camera(struct registry *registry, struct camera *camera)
+{
+        if (registry->observer.on_camera_added)
+                registry->observer.on_camera_added(registry->observer_userdata, camera);
+}
+
+static void withdraw_camera(struct registry *registry, struct camera *camera)
+{
+        if (registry->observer.on_camera_removed)
+                registry->observer.on_camera_removed(registry->observer_userdata, camera);
+}
+
+static void remove_camera(struct registry *registry, struct camera *camera)
+{
+        struct update *update;
+        struct camera *other;
+
+        withdraw_camera(registry, camera);
+        TAILQ_FOREACH(update, &registry->updates, link)
+                if (update->camera == camera)
+                        update->camera = NULL;
+        TAILQ_FOREACH(other, &registry->cameras, link)
+                if (other->hinted_by_port == camera)
+                        other->hinted_by_port = NULL;
+        TAILQ_REMOVE(&registry->cameras, camera, link);
+        camera_free(camera);
+}
+
+/* --- updates --- */
+
+static void forget_old_updates(struct registry *registry)
+{
+        uint64_t now = loop_wall_clock(registry->context.loop);
+        struct update *update, *next;
+        size_t n = 0;
+
+        for (update = TAILQ_FIRST(&registry->updates); update; update = next) {
+                next = TAILQ_NEXT(update, link);
+                if (update_is_open(update) || ++n <= ENDED_UPDATES_MAX ||
+                    update->record.ended + ENDED_UPDATES_MIN_AGE > now)
+                        continue;
+                if (update->camera && update->camera->update == update)
+                        continue;
+                if (registry->observer.on_update_removed)
+                        registry->observer.on_update_removed(registry->observer_userdata, update);
+                TAILQ_REMOVE(&registry->updates, update, link);
+                update_free(update);
+        }
+}
+
+int registry_new_update(struct registry *registry, struct camera *camera, enum wish wish, struct update **ret)
+{
+        struct update *update;
+        int r;
+
+        forget_old_updates(registry);
+        r = update_new(registry->context.journal, registry->next_update, camera->record.key, wish,
+                       loop_wall_clock(registry->context.loop), &update);
+        if (r < 0)
+                return r;
+        registry->next_update++;
+        update->camera = camera;
+        camera->update = update;
+        TAILQ_INSERT_HEAD(&registry->updates, update, link);
+        if (registry->observer.on_update_added)
+                registry->observer.on_update_added(registry->observer_userdata, update);
+        registry_camera_changed(registry, camera);
+        *ret = update;
+        return 0;
+}
+
+/* --- memory --- */
+
+static int load_camera(void *userdata, const struct camera_record *record)
+{
+        struct registry *registry = userdata;
+        struct camera *camera;
+        int r;
+
+        r = add_camera(registry, record->key, &camera);
+        if (r < 0)
+                return r;
+        camera->record = *record;
+        camera->stored = true;
+        camera->board = record->board[0] ? board_by_id(registry->context.boards, record->board) : NULL;
+        snprintf(camera->sighting.port, sizeof(camera->sighting.port), "%s", record->port);
+        snprintf(camera->sighting.serial, sizeof(camera->sighting.serial), "%s",
+                 camera->has_uid ? record->key : record->runtime_serial);
+        return 0;
+}
+
+static int load_update(void *userdata, const struct update_record *record)
+{
+        struct registry *registry = userdata;
+        struct update *update;
+        int r;
+
+        r = update_new_from_record(registry->context.journal, record, &update);
+        if (r < 0)
+                return r;
+        TAILQ_INSERT_TAIL(&registry->updates, update, link);
+        update->camera = registry_camera_by_key(registry, record->camera);
+        if (update_is_open(update) && !update->camera) {
+                update_end(update, UPDATE_FAILED, "camera-forgotten", "its camera is not known any more",
+                           loop_wall_clock(registry->context.loop));
+                return 0;
+        }
+        /* Open ones come first, then the newest. */
+        if (update->camera && !update->camera->update)
+                update->camera->update = update;
+        return 0;
+}
+
+int registry_load(struct registry *registry)
+{
+        struct camera *camera;
+        int r;
+
+        r = journal_each_camera(registry->context.journal, load_camera, registry);
+        if (r < 0)
+                return r;
+        r = journal_each_update(registry->context.journal, load_update, registry);
+        if (r < 0)
+                return r;
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (update_is_open(camera->update))
+                        camera->state = CAMERA_WAITING;
+                else if (camera->record.suspect)
+                        camera->state = CAMERA_SILENT;
+        return 0;
+}
+
+/* --- sightings --- */
+
+static struct camera *camera_at(struct registry *registry, const char *port)
+{
+        struct camera *camera;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (camera->attached && strcmp(camera->sighting.port, port) == 0)
+                        return camera;
+        return NULL;
+}
+
+static bool left_a_moment_ago(const struct registry *registry, const struct camera *camera)
+{
+        return !camera->attached && camera->gone_at &&
+               loop_now(registry->context.loop) - camera->gone_at < IDENTITYLESS_DEADLINE;
+}
+
+/* The camera that this sighting is: an existing one, or a new one.  Never the wrong one: in doubt a provisional one. */
+static int match_camera(struct registry *registry, const struct sighting *sighting, struct identity_result *result,
+                        struct camera **ret)
+{
+        _cleanup_free_ struct known_identity *known = NULL;
+        _cleanup_free_ struct camera **cameras = NULL;
+        struct camera *camera;
+        size_t n = 0;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                n++;
+        known = calloc(n ?: 1, sizeof(*known));
+        cameras = calloc(n ?: 1, sizeof(struct camera *));
+        if (!known || !cameras)
+                return -ENOMEM;
+        n = 0;
+        TAILQ_FOREACH(camera, &registry->cameras, link) {
+                struct known_identity *k = &known[n];
+
+                snprintf(k->key, sizeof(k->key), "%s", camera->record.key);
+                k->uid = camera->uid;
+                k->has_uid = camera->has_uid;
+                k->board = camera->board;
+                snprintf(k->port, sizeof(k->port), "%s", camera->record.port);
+                snprintf(k->runtime_serial, sizeof(k->runtime_serial), "%s", camera->record.runtime_serial);
+                k->present = camera->attached;
+                k->left_for_identityless = left_a_moment_ago(registry, camera);
+                cameras[n++] = camera;
+        }
+
+        *result = identity_resolve(sighting, registry->context.boards, known, n);
+        camera = NULL;
+        switch (result->match) {
+        case IDENTITY_KNOWN:
+                camera = cameras[result->index];
+                if (camera->attached) {
+                        log_warning("%s: serial %s is already attached at %s: two devices with one serial, neither is trusted",
+                                    sighting->port, sighting->serial, camera->sighting.port);
+                        result->match = IDENTITY_COLLISION;
+                        camera = NULL;
+                } else if (result->upgrade) {
+                        log_info("%s: %s is %s", sighting->port, camera->record.key, sighting->serial);
+                        withdraw_camera(registry, camera);
+                        if (camera->stored)
+                                (void)journal_rename_camera(registry->context.journal, camera->record.key, result->key);
+                        snprintf(camera->record.key, sizeof(camera->record.key), "%s", result->key);
+                        if (camera->update)
+                                snprintf(camera->update->record.camera, sizeof(camera->update->record.camera), "%s", result->key);
+                        camera->provisional = false;
+                        camera->uid = result->uid;
+                        camera->has_uid = true;
+                        announce_camera(registry, camera);
+                }
+                break;
+        case IDENTITY_PORT_HINT:
+                /* A running camera that cannot show its identity in this mode is the one that just left this port, for what is
+                 * shown and for "did it come up"; a write needs more and is decided elsewhere. */
+                if (result->mode == CAMERA_MODE_RUNTIME && !cameras[result->index]->attached)
+                        camera = cameras[result->index];
+                break;
+        case IDENTITY_NEW:
+        case IDENTITY_UNPROVEN:
+        case IDENTITY_COLLISION:
+                break;
+        }
+        if (!camera) {
+                char key[CAMERA_KEY_MAX];
+                int r;
+
+                if (result->match == IDENTITY_NEW)
+                        snprintf(key, sizeof(key), "%s", result->key);
+                else
+                        snprintf(key, sizeof(key), "P:%.*s", (int)sizeof(key) - 3, sighting->port);
+                camera = registry_camera_by_key(registry, key);
+                if (!camera) {
+                        r = add_camera(registry, key, &camera);
+                        if (r < 0)
+                                return r;
+                        camera->board = result->board;
+                        snprintf(camera->record.port, sizeof(camera->record.port), "%s", sighting->port);
+                        camera->sighting = *sighting;
+                        announce_camera(registry, camera);
+                }
+                if (result->match == IDENTITY_PORT_HINT)
+                        camera->hinted_by_port = cameras[result->index];
+        }
+        if (result->board && camera->board != result->board)
+                camera->board = result->board;
+        snprintf(camera->record.board, sizeof(camera->record.board), "%s", camera->board ? camera->board->id : "");
+        *ret = camera;
+        return 0;
+}
+
+/* Row 3: an unproven ROM device is opened only while a known camera with that chip is missing.  F4 and F7 chips show a
+ * derived serial: one that fits no known camera speaks against every one of them.  So only the shared serial is left. */
+static const struct board *missing_board(const struct registry *registry, const struct sighting *sighting)
+{
+        const struct camera *camera;
+        const struct board *board = NULL;
+
+        if (!serial_is_shared(sighting->serial))
+                return NULL;
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (camera_is_missing(camera) && camera->board && camera->board->chip == CHIP_H7)
+                        board = camera->board;
+        return board;
+}
+
+void registry_expect_bootloader(struct registry *registry, const char *port, const struct board *board)
+{
+        snprintf(registry->expected_port, sizeof(registry->expected_port), "%s", port);
+        registry->expected_board = board;
+        registry->expected_since = loop_now(registry->context.loop);
+}
+
+void registry_seen(struct registry *registry, const struct sighting *sighting)
+{
+        struct identity_result result;
+        struct camera *camera;
+        int r;
+
+        camera = camera_at(registry, sighting->port);
+        if (camera) {
+                if (camera->sighting.vendor == sighting->vendor && camera->sighting.product == sighting->product &&
+                    strcmp(camera->sighting.node, sighting->node) == 0)
+                        return;         /* told twice */
+                registry_gone(registry, sighting->port);
+        }
+
+        r = match_camera(registry, sighting, &result, &camera);
+        if (r < 0) {
+                log_error("%s: cannot take note of %04x:%04x: %s", sighting->port, sighting->vendor, sighting->product,
+                          strerror(-r));
+                return;
+        }
+        if (result.mode == CAMERA_MODE_ROM_DFU && result.match != IDENTITY_KNOWN) {
+                const struct board *board = missing_board(registry, sighting);
+
+                camera->may_peek = board != NULL;
+                camera->board = board;
+        }
+        if (result.mode == CAMERA_MODE_BOOTLOADER && registry->expected_board == camera->board && camera->board &&
+            strcmp(registry->expected_port, sighting->port) == 0) {
+                if (loop_now(registry->context.loop) - registry->expected_since < EXPECT_DEADLINE)
+                        camera->record.suspect = true;
+                registry->expected_board = NULL;
+        }
+        log_about(LOG_INFO, (&(struct log_subject){ .camera = camera->record.key, .port = sighting->port }),
+                  "%s: %s %04x:%04x serial %s", camera->board ? camera->board->name : "a device",
+                  camera_mode_to_string(result.mode), sighting->vendor, sighting->product,
+                  sighting->serial[0] ? sighting->serial : "none");
+        camera_seen(camera, sighting, result.mode, result.match);
+}
+
+static bool port_is_under(const char *port, const char *hub)
+{
+        size_t n = strlen(hub);
+
+        return strncmp(port, hub, n) == 0 && (port[n] == '.' || (port[n] == '-' && strchr(hub, '-') == NULL));
+}
+
+void registry_gone(struct registry *registry, const char *port)
+{
+        uint64_t now = loop_now(registry->context.loop);
+        struct camera *camera = camera_at(registry, port), *next;
+
+        if (camera) {
+                camera_gone(camera, /* excused= */ false);
+                if (camera->provisional && !update_is_open(camera->update))
+                        remove_camera(registry, camera);
+                return;
+        }
+        /* A hub: what left just before it left with it, and that says nothing about a camera. */
+        for (camera = TAILQ_FIRST(&registry->cameras); camera; camera = next) {
+                next = TAILQ_NEXT(camera, link);
+                if (camera->state == CAMERA_BOOTING && port_is_under(camera->record.port, port) &&
+                    now - camera->gone_at < HUB_DEADLINE)
+                        camera_event(camera, EVENT_GONE_EXCUSED);
+        }
+}
+
+/* --- the rest --- */
+
+void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic)
+{
+        camera->record.automatic = automatic < 0 ? -1 : automatic != 0;
+        camera_store(camera);
+        registry_camera_changed(registry, camera);
+        if (camera_automatic(camera) && camera->state == CAMERA_ASKING && camera->looked &&
+            camera->reason == REASON_AUTOMATIC_OFF)
+                camera_event(camera, EVENT_REQUESTED);
+}
+
+void registry_firmware_added(struct registry *registry)
+{
+        struct camera *camera;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                camera_event(camera, EVENT_FIRMWARE_ADDED);
+}
+
+bool registry_stop(struct registry *registry)
+{
+        struct camera *camera;
+        bool none = true;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (camera->session && session_step(camera->session) != SESSION_ENDED) {
+                        session_stop(camera->session);
+                        none = false;
+                }
+        return none;
+}

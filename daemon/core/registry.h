@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * All cameras and updates that are known: matches sightings to cameras, takes
+ * people's wishes, tells observers what has changed.  Everything that lasts
+ * goes to the journal.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "core/camera.h"
+#include "core/update.h"
+
+struct registry;
+struct settings;
+
+struct registry_observer {
+        void (*on_camera_added)(void *userdata, struct camera *camera);
+        void (*on_camera_changed)(void *userdata, struct camera *camera);
+        void (*on_camera_removed)(void *userdata, struct camera *camera);
+        void (*on_update_added)(void *userdata, struct update *update);
+        void (*on_update_changed)(void *userdata, struct update *update);
+        void (*on_update_removed)(void *userdata, struct update *update);
+};
+
+struct registry_settings {
+        bool automatic;                 /* [recovery] automatic= */
+        /* per camera: 0, 1, or -1 for "as above"; key, serial or port as in the configuration file.  May be NULL. */
+        int (*camera_automatic)(void *userdata, const char *key, const char *serial, const char *port);
+        /* [firmware] pin; NULL: none.  May be NULL. */
+        void *userdata;
+};
+
+int registry_new(const struct session_context *context, const struct registry_settings *settings, struct registry **ret);
+/* Closes every session (devices stay as they are) and forgets; the journal keeps. */
+struct registry *registry_free(struct registry *registry);
+/* Cameras and updates from the journal; before the first sighting. */
+int registry_load(struct registry *registry);
+void registry_set_observer(struct registry *registry, const struct registry_observer *observer, void *userdata);
+
+/* --- from the device monitor --- */
+void registry_seen(struct registry *registry, const struct sighting *sighting);
+/* Whatever was at port has gone; hubs, too: cameras that left with a hub are excused. */
+void registry_gone(struct registry *registry, const char *port);
+
+/* --- what people ask --- */
+enum request_action { REQUEST_UPDATE, REQUEST_QUEUED, REQUEST_CURRENT, REQUEST_SKIP, REQUEST_REFUSE, _REQUEST_ACTION_MAX };
+DECLARE_ENUM_NAMES(request_action);
+
+struct request {
+        enum wish wish;                 /* WISH_UPDATE, WISH_RECOVER, WISH_RESTORE */
+        const char *firmware;           /* version, "sha256:..." or NULL */
+        const char *board;              /* recover: the user's word; or NULL */
+        bool romfs, erase_filesystem, replace_unknown;
+        bool all;                       /* one of many: unknown firmware is skipped rather than replaced */
+        bool dry_run;
+};
+
+struct request_result {
+        enum request_action action;
+        struct update *update;          /* NULL: none */
+        char version[80];               /* meant */
+        char text[256];
+};
+
+void registry_request(struct registry *registry, struct camera *camera, const struct request *request,
+                      struct request_result *ret);
+/* -EALREADY: has ended. */
+int registry_cancel(struct registry *registry, struct update *update);
+void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic);
+/* Something came into the store: cameras that wait for it go on. */
+void registry_firmware_added(struct registry *registry);
+/* Asks every session to stop at its next safe boundary; true when none is left. */
+bool registry_stop(struct registry *registry);
+
+/* --- looking --- */
+struct camera *registry_first_camera(struct registry *registry);
+struct camera *registry_next_camera(struct camera *camera);
+struct update *registry_first_update(struct registry *registry);
+struct update *registry_next_update(struct update *update);
+struct camera *registry_camera_by_key(struct registry *registry, const char *key);
+struct update *registry_update_by_id(struct registry *registry, const char *id);
+const struct session_context *registry_context(const struct registry *registry);
+bool registry_automatic(const struct registry *registry);
+size_t registry_attached(const struct registry *registry);
+size_t registry_working(const struct registry *registry);       /* sessions going on */
+
+/* --- for camera.c --- */
+void registry_camera_changed(struct registry *registry, struct camera *camera);
+void registry_update_changed(struct registry *registry, struct update *update);
+/* A new open update for camera, observers told; not yet stored. */
+int registry_new_update(struct registry *registry, struct camera *camera, enum wish wish, struct update **ret);
+const struct registry_settings *registry_settings(const struct registry *registry);
+/* A ROM device with a shared serial was restored on this port: the bootloader that comes next there is looked at. */
+void registry_expect_bootloader(struct registry *registry, const char *port, const struct board *board);

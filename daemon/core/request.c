@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What people ask of the registry: update, recover, restore, cancel.  A
+ * request makes or changes an update; whether anything is written is the
+ * verdict's to say, later, with the device at hand.
+ */
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/registry-internal.h"
+
+static const char *const request_action_names[_REQUEST_ACTION_MAX] = {
+        [REQUEST_UPDATE] = "update",
+        [REQUEST_QUEUED] = "queued",
+        [REQUEST_CURRENT] = "current",
+        [REQUEST_SKIP] = "skip",
+        [REQUEST_REFUSE] = "refuse",
+};
+DEFINE_ENUM_NAMES(request_action, _REQUEST_ACTION_MAX);
+
+_printf_(3, 4)
+static void answer(struct request_result *ret, enum request_action action, const char *format, ...)
+{
+        va_list ap;
+
+        ret->action = action;
+        va_start(ap, format);
+        vsnprintf(ret->text, sizeof(ret->text), format, ap);
+        va_end(ap);
+}
+
+/* The images of a request, and the version that they make. */
+struct wanted {
+        size_t n_images;
+        struct update_image_record images[UPDATE_IMAGES_MAX];
+        char version[32];
+        char reason[96];
+};
+
+static void add_image(struct wanted *wanted, const char *partition, const struct digest *digest, uint32_t size)
+{
+        struct update_image_record *image;
+
+        if (wanted->n_images == UPDATE_IMAGES_MAX)
+                return;
+        image = &wanted->images[wanted->n_images++];
+        snprintf(image->partition, sizeof(image->partition), "%s", partition);
+        image->digest = *digest;
+        image->size = size;
+}
+
+static const struct layout *layout_of(const struct camera *camera)
+{
+        if (camera->record.layout < camera->board->n_layouts)
+                return &camera->board->layouts[camera->record.layout];
+        return NULL;
+}
+
+static bool find_by_id(struct registry *registry, const struct camera *camera, const char *id, struct wanted *ret)
+{
+        const struct firmware_record *record;
+        struct digest digest;
+
+        if (hex_decode(id, digest.bytes, DIGEST_SIZE) < 0)
+                return false;
+        record = store_by_digest(registry->context.store, &digest, camera->board->id);
+        if (!record)
+                return false;
+        add_image(ret, record->partition, &record->digest, record->size);
+        snprintf(ret->version, sizeof(ret->version), "%s", record->version);
+        snprintf(ret->reason, sizeof(ret->reason), "named: %.64s", record->file[0] ? record->file : record->version);
+        return true;
+}
+
+static bool find_firmware(struct registry *registry, const struct camera *camera, const struct request *request,
+                          struct wanted *ret)
+{
+        struct choice choice;
+
+        *ret = (struct wanted){};
+        if (request->firmware && strncmp(request->firmware, "sha256:", 7) == 0)
+                return find_by_id(registry, camera, request->firmware + 7, ret);
+        /* What people ask for is the newest, unless they name something: "last ran" is for recovery. */
+        if (store_choose(registry->context.store, camera->board, layout_of(camera), request->firmware ?: "",
+                         request->wish == WISH_RECOVER ? camera->record.firmware_version : "", /* unattended= */ false,
+                         request->romfs, &choice) < 0)
+                return false;
+        for (size_t i = 0; i < choice.n_images; i++) {
+                add_image(ret, choice.images[i]->partition, &choice.images[i]->digest, choice.images[i]->size);
+                snprintf(ret->version, sizeof(ret->version), "%s", choice.images[i]->version);
+        }
+        snprintf(ret->reason, sizeof(ret->reason), "%s", choice.text);
+        return true;
+}
+
+static bool runs_already(const struct camera *camera, const struct wanted *wanted)
+{
+        for (size_t i = 0; i < wanted->n_images; i++)
+                if (digest_equal(&wanted->images[i].digest, &camera->record.firmware))
+                        return true;
+        return false;
+}
+
+static bool firmware_is_known(const struct camera *camera)
+{
+        return !bytes_all(camera->record.firmware.bytes, DIGEST_SIZE, 0);
+}
+
+/* An update that is open already gives way to a person's new wish, unless it is being written this moment. */
+static bool supersede(struct registry *registry, struct camera *camera, const struct request *request,
+                      struct request_result *ret)
+{
+        if (!update_is_open(camera->update))
+                return true;
+        if (camera_state_has_session(camera->state)) {
+                ret->update = camera->update;
+                answer(ret, REQUEST_REFUSE, "update %s is being carried out: wait for its end, or cancel it",
+                       camera->update->record.id);
+                return false;
+        }
+        if (!request->dry_run) {
+                update_end(camera->update, UPDATE_CANCELLED, "superseded", "another update was asked for",
+                           loop_wall_clock(registry->context.loop));
+                registry_update_changed(registry, camera->update);
+        }
+        return true;
+}
+
+static void begin(struct registry *registry, struct camera *camera, const struct request *request,
+                  const struct wanted *wanted, struct request_result *ret)
+{
+        bool now = camera->attached && camera->state != CAMERA_RUNNING;
+        struct update *update;
+        int r;
+
+        snprintf(ret->version, sizeof(ret->version), "%s", wanted->version);
+        if (now)
+                answer(ret, REQUEST_UPDATE, "%s begins", wish_to_string(request->wish));
+        else if (camera->attached)
+                answer(ret, REQUEST_QUEUED, "it is running: waiting for a replug. Unplug it and plug it in again");
+        else
+                answer(ret, REQUEST_QUEUED, "it is not attached: begins when it is plugged in");
+        if (request->dry_run)
+                return;
+        if (!journal_writable(registry->context.journal)) {
+                answer(ret, REQUEST_REFUSE, "the state directory cannot be written to: an update that cannot be remembered "
+                       "is not begun");
+                return;
+        }
+
+        r = registry_new_update(registry, camera, request->wish, &update);
+        if (r < 0) {
+                answer(ret, REQUEST_REFUSE, "%s", strerror(-r));
+                return;
+        }
+        update->record.n_images = wanted->n_images;
+        memcpy(update->record.images, wanted->images, sizeof(update->record.images));
+        snprintf(update->record.version, sizeof(update->record.version), "%s", wanted->version);
+        snprintf(update->record.reason, sizeof(update->record.reason), "%s", wanted->reason);
+        update->record.word_romfs = request->romfs;
+        update->record.word_filesystem = request->erase_filesystem;
+        /* Who names one camera means it, whatever stands in it; a whole fleet needs the word. */
+        update->record.word_replace = request->replace_unknown || (request->wish != WISH_RECOVER && !request->all);
+        camera_store(camera);
+        update_store(update);
+        log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key, .port = camera->record.port,
+                                                      .update = update->record.id }),
+                  "update %s: %s to %s (%s)", update->record.id, update->record.wish,
+                  wanted->version[0] ? wanted->version : "what fits", wanted->reason);
+        ret->update = update;
+        registry_update_changed(registry, update);
+        camera_event(camera, EVENT_REQUESTED);
+        (void)journal_sync(registry->context.journal, NULL, NULL);
+}
+
+static bool board_is_handled(const struct camera *camera, struct request_result *ret)
+{
+        if (!camera->board)
+                answer(ret, REQUEST_REFUSE, "its board is not known: say it with 'camrescue recover %s --board BOARD'",
+                       camera_name(camera));
+        else if (camera->board->support != BOARD_DFU)
+                answer(ret, REQUEST_REFUSE, "a %s is recognised, but not handled: use its own tools", camera->board->name);
+        else if (camera->attached && camera->state == CAMERA_LEFT_ALONE)
+                answer(ret, REQUEST_REFUSE, "it is in a mode that is not handled");
+        else
+                return true;
+        return false;
+}
+
+static void no_firmware(const struct camera *camera, const struct request *request, struct request_result *ret)
+{
+        if (request->firmware && request->firmware[0])
+                answer(ret, REQUEST_REFUSE, "no firmware %s for a %s in the store: camrescue firmware list",
+                       request->firmware, camera->board->name);
+        else
+                answer(ret, REQUEST_REFUSE, "no firmware for a %s in the store: camrescue firmware import FILE|DIR|ZIP",
+                       camera->board->name);
+}
+
+static void request_update(struct registry *registry, struct camera *camera, const struct request *request,
+                           struct request_result *ret)
+{
+        struct wanted wanted;
+
+        if (!board_is_handled(camera, ret))
+                return;
+        if (camera->state == CAMERA_UNPROVEN || (camera->provisional && camera->mode == CAMERA_MODE_ROM_DFU)) {
+                answer(ret, REQUEST_REFUSE, "it is not proven to be a camera: 'camrescue recover %s --board BOARD' first",
+                       camera_name(camera));
+                return;
+        }
+        if (!find_firmware(registry, camera, request, &wanted)) {
+                no_firmware(camera, request, ret);
+                return;
+        }
+        snprintf(ret->version, sizeof(ret->version), "%s", wanted.version);
+        if (!request->romfs && !request->erase_filesystem && runs_already(camera, &wanted) &&
+            (camera->state == CAMERA_RUNNING || camera->state == CAMERA_ABSENT)) {
+                answer(ret, REQUEST_CURRENT, "has %s already", wanted.version[0] ? wanted.version : "it");
+                return;
+        }
+        if (request->all && !firmware_is_known(camera) && !request->replace_unknown) {
+                answer(ret, REQUEST_SKIP, "what it runs is not known here: --replace-unknown updates it all the same");
+                return;
+        }
+        if (request->all && !camera->attached) {
+                answer(ret, REQUEST_SKIP, "not attached");
+                return;
+        }
+        if (supersede(registry, camera, request, ret))
+                begin(registry, camera, request, &wanted, ret);
+}
+
+static void request_recover(struct registry *registry, struct camera *camera, const struct request *request,
+                            struct request_result *ret)
+{
+        const struct board *board = camera->board;
+        bool rom = camera->attached && camera->mode == CAMERA_MODE_ROM_DFU;
+        struct wanted wanted = {};
+
+        if (request->board) {
+                board = board_by_any_name(registry->context.boards, request->board);
+                if (!board) {
+                        answer(ret, REQUEST_REFUSE, "\"%s\" names no board, or several: M4, M7, H7, \"H7 Plus\", ...",
+                               request->board);
+                        return;
+                }
+                if (camera->board && board != camera->board && !(rom && camera->provisional)) {
+                        answer(ret, REQUEST_REFUSE, "it is a %s, not a %s", camera->board->name, board->name);
+                        return;
+                }
+        }
+        if (rom && camera->provisional && !request->board) {
+                answer(ret, REQUEST_REFUSE, "in ROM DFU mode every STM32 looks alike: say which board it is, "
+                       "'camrescue recover %s --board M7'", camera_name(camera));
+                return;
+        }
+        if (!board) {
+                (void)board_is_handled(camera, ret);
+                return;
+        }
+        if (rom && !board->rom_restore) {
+                answer(ret, REQUEST_REFUSE, "a %s cannot be restored through its ROM: use the chip maker's programmer",
+                       board->name);
+                return;
+        }
+        if (camera->attached && camera->state == CAMERA_RUNNING) {
+                answer(ret, REQUEST_REFUSE, "it is running: to replace its firmware use 'camrescue update %s'",
+                       camera_name(camera));
+                return;
+        }
+        if (!supersede(registry, camera, request, ret))
+                return;
+        if (!request->dry_run) {
+                camera->board = board;
+                snprintf(camera->record.board, sizeof(camera->record.board), "%s", board->id);
+        }
+        if (!board_is_handled(camera, ret))
+                return;
+        if (rom) {
+                /* Row 2: for this attachment.  The images are chosen when the flash has been read. */
+                if (!store_bootloader(registry->context.store, board)) {
+                        answer(ret, REQUEST_REFUSE, "no bootloader for a %s in the store: camrescue firmware import FILE|DIR|ZIP",
+                               board->name);
+                        return;
+                }
+                if (!request->dry_run)
+                        camera->word = true;
+        } else if (!find_firmware(registry, camera, request, &wanted)) {
+                no_firmware(camera, request, ret);
+                return;
+        }
+        if (!request->dry_run)
+                camera->word_replace = request->replace_unknown;
+        begin(registry, camera, request, &wanted, ret);
+}
+
+static void request_restore(struct registry *registry, struct camera *camera, const struct request *request,
+                            struct request_result *ret)
+{
+        static const char *const partitions[] = { "FIRMWARE", "HP", "HE" };
+        struct wanted wanted = { .version = "saved", .reason = "what was saved before it was overwritten" };
+
+        if (!board_is_handled(camera, ret))
+                return;
+        for (size_t i = 0; i < ELEMENTSOF(partitions); i++) {
+                const struct saved_record *saved = store_saved(registry->context.store, camera->record.key, partitions[i]);
+
+                if (saved)
+                        add_image(&wanted, partitions[i], &saved->digest, saved->size);
+        }
+        if (wanted.n_images == 0) {
+                answer(ret, REQUEST_REFUSE, "nothing was saved from it");
+                return;
+        }
+        if (supersede(registry, camera, request, ret))
+                begin(registry, camera, request, &wanted, ret);
+}
+
+void registry_request(struct registry *registry, struct camera *camera, const struct request *request,
+                      struct request_result *ret)
+{
+        *ret = (struct request_result){ .action = REQUEST_REFUSE };
+        switch (request->wish) {
+        case WISH_UPDATE:
+                request_update(registry, camera, request, ret);
+                break;
+        case WISH_RECOVER:
+                request_recover(registry, camera, request, ret);
+                break;
+        case WISH_RESTORE:
+                request_restore(registry, camera, request, ret);
+                break;
+        case WISH_UNATTENDED:
+        case WISH_RESUME:
+        case _WISH_MAX:
+                answer(ret, REQUEST_REFUSE, "not a person's wish");
+                break;
+        }
+}
+
+int registry_cancel(struct registry *registry, struct update *update)
+{
+        struct camera *camera = update->camera;
+
+        if (!update_is_open(update))
+                return -EALREADY;
+        if (camera && camera->update == update && camera->session && session_step(camera->session) != SESSION_ENDED)
+                session_stop(camera->session);
+        update_end(update, UPDATE_CANCELLED, "cancelled", "cancelled", loop_wall_clock(registry->context.loop));
+        registry_update_changed(registry, update);
+        if (camera) {
+                if (!camera->record.suspect)
+                        camera_event(camera, EVENT_FINISHED);
+                registry_camera_changed(registry, camera);
+        }
+        return 0;
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * An update: one wish ("these images on this camera"), kept in the journal
+ * until it is done, cancelled or given up with a reason.  It survives every
+ * session; camera.c runs those and tells it how they went.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "core/journal.h"
+#include "core/session.h"
+
+struct camera;
+
+enum update_step {
+        UPDATE_WAITING,                 /* for the camera */
+        UPDATE_OPENING,
+        UPDATE_COMPARING,
+        UPDATE_SAVING,
+        UPDATE_WRITING,
+        UPDATE_VERIFYING,
+        UPDATE_LEAVING,
+        UPDATE_CONFIRMING,              /* told to leave; its runtime is awaited */
+        UPDATE_ENDED,
+        _UPDATE_STEP_MAX
+};
+DECLARE_ENUM_NAMES(update_step);
+
+enum update_result { UPDATE_OPEN, UPDATE_DONE, UPDATE_FAILED, UPDATE_REFUSED, UPDATE_CANCELLED, UPDATE_NOT_SEEN, _UPDATE_RESULT_MAX };
+DECLARE_ENUM_NAMES(update_result);
+
+struct wear {
+        char partition[16];
+        unsigned unit, erases;
+};
+
+struct update {
+        struct update_record record;
+        struct journal *journal;
+        struct camera *camera;          /* NULL: its camera was forgotten */
+        enum update_step step;
+        enum update_result result;
+        char image[16];
+        uint64_t bytes_done, bytes_total;
+        double progress;
+        unsigned units_written, units_total;
+        unsigned failures;              /* sessions in a row that failed while the device stayed */
+        struct wear *wear;
+        size_t n_wear;
+        TAILQ_ENTRY(update) link;       /* in the registry, newest first */
+};
+
+/* A new wish; not yet in the journal. */
+int update_new(struct journal *journal, uint64_t number, const char *camera, enum wish wish, uint64_t wall, struct update **ret);
+/* One that the journal remembers; its wear is read, too. */
+int update_new_from_record(struct journal *journal, const struct update_record *record, struct update **ret);
+struct update *update_free(struct update *update);
+
+bool update_is_open(const struct update *update);
+/* Puts the record into the journal's next batch. */
+void update_store(struct update *update);
+/* Ends it: once, later calls are ignored. code: stable, for machines. */
+void update_end(struct update *update, enum update_result result, const char *code, const char *message, uint64_t wall);
+
+unsigned update_wear(const struct update *update, const char *partition, unsigned unit);
+void update_add_wear(struct update *update, const char *partition, unsigned unit, int delta);
+/* Takes step, image and bytes from a session. */
+void update_follow(struct update *update, const struct session *session);
