@@ -268,6 +268,8 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_GONE:
         case SESSION_END_WINDOW_MISSED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
+                if (update_is_open(camera->update) && camera->update->cancelling)
+                        end_update(camera, UPDATE_CANCELLED, "cancelled", "cancelled; the camera left before that");
                 update_waits(camera);
                 break;                  /* the bus tells the rest */
         case SESSION_END_BUSY:
@@ -331,6 +333,8 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 break;
         case SESSION_END_STOPPED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
+                if (update_is_open(camera->update) && camera->update->cancelling)
+                        end_update(camera, UPDATE_CANCELLED, "cancelled", message);
                 update_waits(camera);
                 camera_event(camera, EVENT_STOPPED);
                 break;
@@ -460,6 +464,13 @@ static void arrived(struct camera *camera, enum camera_state from)
         camera_store(camera);
 }
 
+static bool hub_is_there(const struct camera *camera)
+{
+        const struct registry_settings *settings = registry_settings(camera->registry);
+
+        return !settings->hub_is_there || settings->hub_is_there(settings->userdata, camera->record.port);
+}
+
 static void run_effect(struct camera *camera, enum camera_effect effect, enum camera_state from)
 {
         switch (effect) {
@@ -482,8 +493,9 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 retry_later(camera, camera->state);
                 break;
         case EFFECT_SUSPECT:
-                if (host_slept() != camera->slept) {
-                        camera_log(camera, LOG_INFO, "its runtime did not follow, but the host slept: no sign of anything");
+                if (host_slept() != camera->slept || !hub_is_there(camera)) {
+                        camera_log(camera, LOG_INFO, "no running camera followed, but the host slept or its hub is gone: "
+                                   "no sign of anything");
                         camera_event(camera, EVENT_GONE_EXCUSED);
                         break;
                 }

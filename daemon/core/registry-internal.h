@@ -5,14 +5,19 @@
 
 #include "core/registry.h"
 
+#define REGISTRY_OBSERVERS_MAX 4
+
 TAILQ_HEAD(camera_list, camera);
 TAILQ_HEAD(update_list, update);
 
 struct registry {
         struct session_context context;
         struct registry_settings settings;
-        struct registry_observer observer;
-        void *observer_userdata;
+        struct {
+                const struct registry_observer *observer;
+                void *userdata;
+        } observers[REGISTRY_OBSERVERS_MAX];
+        size_t n_observers;
         struct camera_list cameras;
         struct update_list updates;
         uint64_t next_update;

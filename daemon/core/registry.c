@@ -14,7 +14,6 @@
 #include "core/registry-internal.h"
 
 #define IDENTITYLESS_DEADLINE (60 * SEC)        /* a camera that left a port may come back there without identity (identity.md section 2) */
-#define HUB_DEADLINE          (2 * SEC)         /* cameras leave before their hub is reported gone */
 #define EXPECT_DEADLINE       (600 * SEC)       /* a restored camera is awaited on its port */
 #define ENDED_UPDATES_MIN_AGE (600 * SEC)       /* readable for at least ten minutes after their end */
 #define ENDED_UPDATES_MAX     50
@@ -43,7 +42,7 @@ struct registry *registry_free(struct registry *registry)
 
         if (!registry)
                 return NULL;
-        registry->observer = (struct registry_observer){};
+        registry->n_observers = 0;
         while ((camera = TAILQ_FIRST(&registry->cameras))) {
                 TAILQ_REMOVE(&registry->cameras, camera, link);
                 camera_free(camera);
@@ -56,10 +55,22 @@ struct registry *registry_free(struct registry *registry)
         return NULL;
 }
 
-void registry_set_observer(struct registry *registry, const struct registry_observer *observer, void *userdata)
+int registry_observe(struct registry *registry, const struct registry_observer *observer, void *userdata)
 {
-        registry->observer = *observer;
-        registry->observer_userdata = userdata;
+        if (registry->n_observers == REGISTRY_OBSERVERS_MAX)
+                return -ENOSPC;
+        registry->observers[registry->n_observers].observer = observer;
+        registry->observers[registry->n_observers++].userdata = userdata;
+        return 0;
+}
+
+void registry_unobserve(struct registry *registry, const struct registry_observer *observer)
+{
+        for (size_t i = 0; i < registry->n_observers; i++)
+                if (registry->observers[i].observer == observer) {
+                        registry->observers[i] = registry->observers[--registry->n_observers];
+                        return;
+                }
 }
 
 const struct session_context *registry_context(const struct registry *registry)
@@ -141,16 +152,21 @@ size_t registry_working(const struct registry *registry)
 
 /* --- news --- */
 
+#define TELL(registry, member, what)                                                                    \
+        do {                                                                                            \
+                for (size_t _i_ = 0; _i_ < (registry)->n_observers; _i_++)                              \
+                        if ((registry)->observers[_i_].observer->member)                                \
+                                (registry)->observers[_i_].observer->member((registry)->observers[_i_].userdata, (what)); \
+        } while (0)
+
 void registry_camera_changed(struct registry *registry, struct camera *camera)
 {
-        if (registry->observer.on_camera_changed)
-                registry->observer.on_camera_changed(registry->observer_userdata, camera);
+        TELL(registry, on_camera_changed, camera);
 }
 
 void registry_update_changed(struct registry *registry, struct update *update)
 {
-        if (registry->observer.on_update_changed)
-                registry->observer.on_update_changed(registry->observer_userdata, update);
+        TELL(registry, on_update_changed, update);
 }
 
 static int add_camera(struct registry *registry, const char *key, struct camera **ret)
@@ -164,14 +180,12 @@ static int add_camera(struct registry *registry, const char *key, struct camera 
 
 static void announce_camera(struct registry *registry, struct camera *camera)
 {
-        if (registry->observer.on_camera_added)
-                registry->observer.on_camera_added(registry->observer_userdata, camera);
+        TELL(registry, on_camera_added, camera);
 }
 
 static void withdraw_camera(struct registry *registry, struct camera *camera)
 {
-        if (registry->observer.on_camera_removed)
-                registry->observer.on_camera_removed(registry->observer_userdata, camera);
+        TELL(registry, on_camera_removed, camera);
 }
 
 static void remove_camera(struct registry *registry, struct camera *camera)
@@ -205,8 +219,7 @@ static void forget_old_updates(struct registry *registry)
                         continue;
                 if (update->camera && update->camera->update == update)
                         continue;
-                if (registry->observer.on_update_removed)
-                        registry->observer.on_update_removed(registry->observer_userdata, update);
+                TELL(registry, on_update_removed, update);
                 TAILQ_REMOVE(&registry->updates, update, link);
                 update_free(update);
         }
@@ -226,8 +239,7 @@ int registry_new_update(struct registry *registry, struct camera *camera, enum w
         update->camera = camera;
         camera->update = update;
         TAILQ_INSERT_HEAD(&registry->updates, update, link);
-        if (registry->observer.on_update_added)
-                registry->observer.on_update_added(registry->observer_userdata, update);
+        TELL(registry, on_update_added, update);
         registry_camera_changed(registry, camera);
         *ret = update;
         return 0;
@@ -248,7 +260,7 @@ static int load_camera(void *userdata, const struct camera_record *record)
         camera->stored = true;
         camera->board = record->board[0] ? board_by_id(registry->context.boards, record->board) : NULL;
         snprintf(camera->sighting.port, sizeof(camera->sighting.port), "%s", record->port);
-        snprintf(camera->sighting.serial, sizeof(camera->sighting.serial), "%s",
+        snprintf(camera->sighting.serial, sizeof(camera->sighting.serial), "%.*s", SERIAL_MAX,
                  camera->has_uid ? record->key : record->runtime_serial);
         return 0;
 }
@@ -466,31 +478,15 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
         camera_seen(camera, sighting, result.mode, result.match);
 }
 
-static bool port_is_under(const char *port, const char *hub)
-{
-        size_t n = strlen(hub);
-
-        return strncmp(port, hub, n) == 0 && (port[n] == '.' || (port[n] == '-' && strchr(hub, '-') == NULL));
-}
-
 void registry_gone(struct registry *registry, const char *port)
 {
-        uint64_t now = loop_now(registry->context.loop);
-        struct camera *camera = camera_at(registry, port), *next;
+        struct camera *camera = camera_at(registry, port);
 
-        if (camera) {
-                camera_gone(camera, /* excused= */ false);
-                if (camera->provisional && !update_is_open(camera->update))
-                        remove_camera(registry, camera);
+        if (!camera)
                 return;
-        }
-        /* A hub: what left just before it left with it, and that says nothing about a camera. */
-        for (camera = TAILQ_FIRST(&registry->cameras); camera; camera = next) {
-                next = TAILQ_NEXT(camera, link);
-                if (camera->state == CAMERA_BOOTING && port_is_under(camera->record.port, port) &&
-                    now - camera->gone_at < HUB_DEADLINE)
-                        camera_event(camera, EVENT_GONE_EXCUSED);
-        }
+        camera_gone(camera, /* excused= */ false);
+        if (camera->provisional && !update_is_open(camera->update))
+                remove_camera(registry, camera);
 }
 
 /* --- the rest --- */

@@ -14,7 +14,6 @@
 #include "core/update.h"
 
 struct registry;
-struct settings;
 
 struct registry_observer {
         void (*on_camera_added)(void *userdata, struct camera *camera);
@@ -29,7 +28,8 @@ struct registry_settings {
         bool automatic;                 /* [recovery] automatic= */
         /* per camera: 0, 1, or -1 for "as above"; key, serial or port as in the configuration file.  May be NULL. */
         int (*camera_automatic)(void *userdata, const char *key, const char *serial, const char *port);
-        /* [firmware] pin; NULL: none.  May be NULL. */
+        /* Is the hub that port hangs on still there?  A camera that left with its hub tells nothing.  May be NULL. */
+        bool (*hub_is_there)(void *userdata, const char *port);
         void *userdata;
 };
 
@@ -38,11 +38,13 @@ int registry_new(const struct session_context *context, const struct registry_se
 struct registry *registry_free(struct registry *registry);
 /* Cameras and updates from the journal; before the first sighting. */
 int registry_load(struct registry *registry);
-void registry_set_observer(struct registry *registry, const struct registry_observer *observer, void *userdata);
+/* Members may be NULL; observer must outlive its stay.  -ENOSPC: too many. */
+int registry_observe(struct registry *registry, const struct registry_observer *observer, void *userdata);
+void registry_unobserve(struct registry *registry, const struct registry_observer *observer);
 
 /* --- from the device monitor --- */
 void registry_seen(struct registry *registry, const struct sighting *sighting);
-/* Whatever was at port has gone; hubs, too: cameras that left with a hub are excused. */
+/* Whatever was at port has gone. */
 void registry_gone(struct registry *registry, const char *port);
 
 /* --- what people ask --- */

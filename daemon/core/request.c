@@ -350,8 +350,11 @@ int registry_cancel(struct registry *registry, struct update *update)
 
         if (!update_is_open(update))
                 return -EALREADY;
-        if (camera && camera->update == update && camera->session && session_step(camera->session) != SESSION_ENDED)
+        if (camera && camera->update == update && camera->session && session_step(camera->session) != SESSION_ENDED) {
+                update->cancelling = true;      /* at the next safe boundary */
                 session_stop(camera->session);
+                return 0;
+        }
         update_end(update, UPDATE_CANCELLED, "cancelled", "cancelled", loop_wall_clock(registry->context.loop));
         registry_update_changed(registry, update);
         if (camera) {

@@ -48,6 +48,7 @@ struct update {
         uint64_t bytes_done, bytes_total;
         double progress;
         unsigned units_written, units_total;
+        bool cancelling;                /* ends at the session's next safe boundary */
         unsigned failures;              /* sessions in a row that failed while the device stayed */
         struct wear *wear;
         size_t n_wear;

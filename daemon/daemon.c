@@ -1,0 +1,321 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Start-up is a story: read what is known of boards, remember what was going
+ * on, export it on the bus and take the name, then listen and look for devices,
+ * and say ready.  The end is the same backwards: stop at safe boundaries, let
+ * go of devices as they are, write down what is left to write.
+ */
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "config.h"
+#include "core/board.h"
+#include "core/journal.h"
+#include "core/registry.h"
+#include "core/store.h"
+#include "daemon.h"
+#include "edge/bus.h"
+#include "edge/device-monitor.h"
+#include "io/usb.h"
+
+#define STOP_DEADLINE (8 * SEC)         /* the longest erase unit's erase and program, and some */
+#define STOP_INTERVAL (20 * MSEC)       /* of looking whether everything has let go, while stopping only */
+
+struct daemon {
+        struct loop *loop;
+        struct config config;
+        struct board_list boards;
+        struct journal *journal;
+        struct store *store;
+        struct usb *usb;
+        struct registry *registry;
+        struct bus *bus;
+        struct device_monitor *monitor;
+        struct timer watchdog;
+        struct timer stopping;
+        uint64_t watchdog_interval;
+        uint64_t stop_at;
+        bool stop_asked, torn_down;
+        int result;
+        size_t told_attached, told_working;
+};
+
+/* --- systemd --- */
+
+static void on_watchdog(void *userdata)
+{
+        struct daemon *daemon = userdata;
+
+        (void)sd_notify(/* unset_environment= */ 0, "WATCHDOG=1");
+        timer_set(&daemon->watchdog, daemon->watchdog_interval);
+}
+
+static void tell_status(void *userdata, struct camera *camera)
+{
+        struct daemon *daemon = userdata;
+        size_t attached = registry_attached(daemon->registry), working = registry_working(daemon->registry);
+
+        (void)camera;
+        if (attached == daemon->told_attached && working == daemon->told_working)
+                return;
+        daemon->told_attached = attached;
+        daemon->told_working = working;
+        (void)sd_notifyf(0, "STATUS=%zu attached, %zu being worked on", attached, working);
+}
+
+static const struct registry_observer status_observer = {
+        .on_camera_changed = tell_status,
+        .on_camera_removed = tell_status,
+};
+
+/* --- the end --- */
+
+static void tear_down(struct daemon *daemon)
+{
+        if (daemon->torn_down)
+                return;
+        daemon->torn_down = true;
+        daemon->monitor = device_monitor_free(daemon->monitor);
+        daemon->bus = bus_free(daemon->bus);
+        if (daemon->registry)
+                registry_unobserve(daemon->registry, &status_observer);
+        daemon->registry = registry_free(daemon->registry);
+}
+
+/* First every session comes to a safe boundary, then the helper threads that close devices and write files end. */
+static void on_stopping(void *userdata)
+{
+        struct daemon *daemon = userdata;
+        bool late = loop_now(daemon->loop) >= daemon->stop_at;
+
+        if (!daemon->torn_down && (late || registry_stop(daemon->registry))) {
+                if (late)
+                        log_warning("a device did not come to a safe boundary in time: letting go of it as it is");
+                tear_down(daemon);
+                daemon->stop_at = loop_now(daemon->loop) + STOP_DEADLINE;
+                late = false;
+        }
+        if (daemon->torn_down && (late || loop_pending_work(daemon->loop) == 0)) {
+                loop_exit(daemon->loop, daemon->result);
+                return;
+        }
+        timer_set(&daemon->stopping, STOP_INTERVAL);
+}
+
+static void stop(struct daemon *daemon, int result)
+{
+        if (daemon->stop_asked) {
+                log_warning("asked to stop again: stopping at once");
+                tear_down(daemon);
+                loop_exit(daemon->loop, result);
+                return;
+        }
+        daemon->stop_asked = true;
+        daemon->result = result;
+        daemon->stop_at = loop_now(daemon->loop) + STOP_DEADLINE;
+        log_info("stopping");
+        (void)sd_notify(0, "STOPPING=1");
+        timer_set(&daemon->stopping, 0);
+}
+
+static void on_terminate(void *userdata)
+{
+        stop(userdata, 0);
+}
+
+static void on_bus_lost(void *userdata)
+{
+        stop(userdata, -ECONNRESET);
+}
+
+/* --- devices --- */
+
+static bool is_interesting(void *userdata, uint16_t vendor, uint16_t product)
+{
+        struct daemon *daemon = userdata;
+
+        return board_classify(&daemon->boards, vendor, product, NULL) != USB_ROLE_NONE;
+}
+
+static void on_seen(void *userdata, const struct sighting *sighting)
+{
+        struct daemon *daemon = userdata;
+
+        registry_seen(daemon->registry, sighting);
+}
+
+static void on_gone(void *userdata, const char *port)
+{
+        struct daemon *daemon = userdata;
+
+        registry_gone(daemon->registry, port);
+}
+
+static const struct device_monitor_callbacks monitor_callbacks = {
+        .is_interesting = is_interesting,
+        .on_seen = on_seen,
+        .on_gone = on_gone,
+};
+
+/* "3-1.4" hangs on hub "3-1", "3-1" on root hub "usb3". */
+static bool hub_is_there(void *userdata, const char *port)
+{
+        char path[96], hub[PORT_PATH_MAX];
+        char *end;
+
+        (void)userdata;
+        snprintf(hub, sizeof(hub), "%s", port);
+        end = strrchr(hub, '.');
+        if (end) {
+                *end = '\0';
+                snprintf(path, sizeof(path), "/sys/bus/usb/devices/%s", hub);
+        } else {
+                end = strchr(hub, '-');
+                if (!end)
+                        return true;
+                *end = '\0';
+                snprintf(path, sizeof(path), "/sys/bus/usb/devices/usb%s", hub);
+        }
+        return access(path, F_OK) == 0;
+}
+
+static int camera_automatic(void *userdata, const char *key, const char *serial, const char *port)
+{
+        struct daemon *daemon = userdata;
+
+        return config_camera_automatic(&daemon->config, key, serial, port);
+}
+
+/* --- birth and death --- */
+
+static int start(struct daemon *daemon, const struct daemon_options *options)
+{
+        struct session_context context;
+        struct registry_settings settings;
+        int r;
+
+        r = loop_new(&daemon->loop);
+        if (r < 0) {
+                log_error("cannot make an event loop: %s", strerror(-r));
+                return r;
+        }
+        timer_init(&daemon->watchdog, daemon->loop, on_watchdog, daemon);
+        timer_init(&daemon->stopping, daemon->loop, on_stopping, daemon);
+
+        config_load(&daemon->config, options->configuration);
+        r = board_list_load(&daemon->boards, options->boards_directory);
+        if (r < 0) {
+                log_error("no usable board file in %s: %s", options->boards_directory, strerror(-r));
+                return r;
+        }
+        r = journal_open(daemon->loop, options->state_directory, &daemon->journal);
+        if (r < 0) {
+                log_error("cannot use the state directory %s: %s", options->state_directory, strerror(-r));
+                return r;
+        }
+        r = store_new(daemon->loop, daemon->journal, options->state_directory, daemon->config.saved_quota, &daemon->store);
+        if (r < 0) {
+                log_error("cannot use the firmware store in %s: %s", options->state_directory, strerror(-r));
+                return r;
+        }
+        r = usb_new(daemon->loop, &daemon->usb);
+        if (r < 0) {
+                log_error("cannot use libusb: %s", strerror(-r));
+                return r;
+        }
+        context = (struct session_context){
+                .loop = daemon->loop, .usb = daemon->usb, .store = daemon->store, .journal = daemon->journal,
+                .boards = &daemon->boards,
+        };
+        settings = (struct registry_settings){
+                .automatic = daemon->config.automatic, .camera_automatic = camera_automatic,
+                .hub_is_there = hub_is_there, .userdata = daemon,
+        };
+        r = registry_new(&context, &settings, &daemon->registry);
+        if (r >= 0)
+                r = registry_load(daemon->registry);
+        if (r >= 0)
+                r = registry_observe(daemon->registry, &status_observer, daemon);
+        if (r < 0) {
+                log_error("cannot load what is known of cameras: %s", strerror(-r));
+                return r;
+        }
+        r = bus_new(daemon->loop, daemon->registry, options->bus_address, on_bus_lost, daemon, &daemon->bus);
+        if (r < 0) {
+                log_error("cannot connect to the bus: %s", strerror(-r));
+                return r;
+        }
+        r = bus_take_name(daemon->bus);
+        if (r < 0) {
+                log_error("cannot take the name %s: %s", BUS_NAME, r == -EEXIST ? "another camrescued runs" : strerror(-r));
+                return r;
+        }
+        r = loop_on_signal(daemon->loop, SIGTERM, on_terminate, daemon);
+        if (r >= 0)
+                r = loop_on_signal(daemon->loop, SIGINT, on_terminate, daemon);
+        if (r >= 0)
+                r = device_monitor_new(daemon->loop, &monitor_callbacks, daemon, &daemon->monitor);
+        if (r >= 0)
+                r = device_monitor_start(daemon->monitor);
+        if (r < 0)
+                log_error("cannot watch for devices: %s", strerror(-r));
+        return r;
+}
+
+int daemon_new(const struct daemon_options *options, struct daemon **ret)
+{
+        struct daemon *daemon = calloc(1, sizeof(*daemon));
+        uint64_t watchdog;
+        int r;
+
+        if (!daemon)
+                return -ENOMEM;
+        daemon->told_attached = SIZE_MAX;
+        r = start(daemon, options);
+        if (r < 0) {
+                daemon_free(daemon);
+                return r;
+        }
+        if (sd_watchdog_enabled(/* unset_environment= */ 0, &watchdog) > 0) {
+                daemon->watchdog_interval = watchdog / 2;
+                on_watchdog(daemon);
+        }
+        tell_status(daemon, NULL);
+        (void)sd_notify(0, "READY=1");
+        log_info("ready: %zu boards, %zu images in the store, automatic recovery %s", daemon->boards.n,
+                 store_count(daemon->store), daemon->config.automatic ? "on" : "off");
+        *ret = daemon;
+        return 0;
+}
+
+struct daemon *daemon_free(struct daemon *daemon)
+{
+        if (!daemon)
+                return NULL;
+        tear_down(daemon);
+        if (daemon->loop) {
+                timer_deinit(&daemon->watchdog);
+                timer_deinit(&daemon->stopping);
+        }
+        daemon->usb = usb_free(daemon->usb);
+        daemon->store = store_free(daemon->store);
+        daemon->journal = journal_close(daemon->journal);
+        daemon->loop = loop_free(daemon->loop);
+        config_free(&daemon->config);
+        free(daemon);
+        return NULL;
+}
+
+int daemon_run(struct daemon *daemon)
+{
+        return loop_run(daemon->loop);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* The daemon as a whole: everything is built here, in order of birth, and torn down in reverse. */
+
+#include "base/log.h"
+
+struct daemon_options {
+        const char *configuration;      /* file */
+        const char *state_directory;
+        const char *boards_directory;
+        const char *bus_address;        /* NULL: the system bus */
+};
+
+struct daemon;
+
+int daemon_new(const struct daemon_options *options, struct daemon **ret);
+struct daemon *daemon_free(struct daemon *daemon);
+/* Until SIGTERM or SIGINT: 0; or a negative errno when it could not go on. */
+int daemon_run(struct daemon *daemon);

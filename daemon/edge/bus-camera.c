@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: MIT */
+/* org.camrescue1.Camera: getters and verbs of one camera. */
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "edge/bus-internal.h"
+
+/* --- properties --- */
+
+#define STRING_GETTER(name, expression)                                                                         \
+        static int name(sd_bus *connection, const char *path, const char *interface, const char *property,      \
+                        sd_bus_message *reply, void *userdata, sd_bus_error *error)                             \
+        {                                                                                                       \
+                const struct camera *camera = userdata;                                                         \
+                                                                                                                \
+                return sd_bus_message_append(reply, "s", (expression));                                         \
+        }
+
+STRING_GETTER(get_unique_id, camera->has_uid ? camera->record.key : "")
+STRING_GETTER(get_key, camera->record.key)
+STRING_GETTER(get_serial, camera->sighting.serial)
+STRING_GETTER(get_board, camera->board ? camera->board->id : "")
+STRING_GETTER(get_board_name, camera->board ? camera->board->name : "")
+STRING_GETTER(get_port, camera->record.port)
+STRING_GETTER(get_mode, camera_mode_to_string(camera->mode))
+STRING_GETTER(get_state, camera_state_to_string(camera->state))
+STRING_GETTER(get_firmware, camera->record.firmware_version)
+STRING_GETTER(get_node, camera->attached ? camera->sighting.node : "")
+
+static int get_bootloader(sd_bus *connection, const char *path, const char *interface, const char *property,
+                          sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        const struct camera *camera = userdata;
+        uint16_t d = camera->record.bootloader_device;
+        char version[32] = "";
+
+        /* 0x0200 is older than 0x0102 (dfu.md A.1): "1.0.0 or older". */
+        if (d == 0x0200)
+                snprintf(version, sizeof(version), "1.0.0");
+        else if (d)
+                snprintf(version, sizeof(version), "%u.%u.%u", d >> 8 & 0xf, d >> 4 & 0xf, d & 0xf);
+        return sd_bus_message_append(reply, "s", version);
+}
+
+static int get_diagnosis(sd_bus *connection, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        struct diagnosis d = camera_diagnosis(userdata);
+
+        return sd_bus_message_append(reply, "s", strcmp(property, "Advice") == 0 ? d.advice :
+                                     strcmp(property, "DiagnosisText") == 0 ? d.text : diagnosis_code_to_string(d.code));
+}
+
+static int get_attached(sd_bus *connection, const char *path, const char *interface, const char *property,
+                        sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        const struct camera *camera = userdata;
+
+        return sd_bus_message_append(reply, "b", camera->attached);
+}
+
+static int get_last_seen(sd_bus *connection, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        const struct camera *camera = userdata;
+
+        return sd_bus_message_append(reply, "t", camera->record.last_seen);
+}
+
+static int get_update(sd_bus *connection, const char *path, const char *interface, const char *property,
+                      sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        const struct camera *camera = userdata;
+        char update[BUS_PATH_MAX];
+
+        return sd_bus_message_append(reply, "o", camera->update ? bus_update_path(camera->update, update) : "/");
+}
+
+static int get_automatic(sd_bus *connection, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        const struct camera *camera = userdata;
+
+        return sd_bus_message_append(reply, "i", camera->record.automatic);
+}
+
+static int get_saved(sd_bus *connection, const char *path, const char *interface, const char *property,
+                     sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        const struct camera *camera = userdata;
+        const struct saved_record *saved;
+        int r;
+
+        r = sd_bus_message_open_container(reply, 'a', "s");
+        for (size_t i = 0; r >= 0 && (saved = store_nth_saved(registry_context(camera->registry)->store, i)); i++)
+                if (strcmp(saved->camera, camera->record.key) == 0)
+                        r = sd_bus_message_append(reply, "s", saved->partition);
+        return r < 0 ? r : sd_bus_message_close_container(reply);
+}
+
+/* --- verbs --- */
+
+static int do_request(sd_bus_message *message, struct camera *camera, enum wish wish, unsigned allowed, sd_bus_error *error)
+{
+        struct request request = { .wish = wish };
+        struct request_result result;
+        char path[BUS_PATH_MAX];
+        int r;
+
+        r = bus_check_access(message, error);
+        if (r < 0)
+                return r;
+        r = bus_read_request(message, allowed, &request, error);
+        if (r < 0)
+                return r;
+        registry_request(camera->registry, camera, &request, &result);
+        return sd_bus_reply_method_return(message, "oss", result.update ? bus_update_path(result.update, path) : "/",
+                                          request_action_to_string(result.action), result.text);
+}
+
+static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        return do_request(message, userdata, WISH_UPDATE,
+                          BUS_OPTION_FIRMWARE | BUS_OPTION_ROMFS | BUS_OPTION_ERASE | BUS_OPTION_REPLACE, error);
+}
+
+static int on_recover(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        return do_request(message, userdata, WISH_RECOVER, BUS_OPTION_FIRMWARE | BUS_OPTION_BOARD | BUS_OPTION_REPLACE, error);
+}
+
+static int on_restore(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        return do_request(message, userdata, WISH_RESTORE, 0, error);
+}
+
+static int on_set_automatic(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct camera *camera = userdata;
+        int automatic, r;
+
+        r = bus_check_access(message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(message, "i", &automatic);
+        if (r < 0)
+                return r;
+        if (automatic < -1 || automatic > 1)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "-1, 0 or 1 was expected.");
+        registry_set_automatic(camera->registry, camera, automatic);
+        return sd_bus_reply_method_return(message, "");
+}
+
+#define P(name, type, getter) SD_BUS_PROPERTY(name, type, getter, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
+
+const sd_bus_vtable bus_camera_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        P("UniqueId", "s", get_unique_id),
+        P("Key", "s", get_key),
+        P("Serial", "s", get_serial),
+        P("Board", "s", get_board),
+        P("BoardName", "s", get_board_name),
+        P("Port", "s", get_port),
+        P("Attached", "b", get_attached),
+        P("Mode", "s", get_mode),
+        P("State", "s", get_state),
+        P("FirmwareVersion", "s", get_firmware),
+        P("BootloaderVersion", "s", get_bootloader),
+        P("Diagnosis", "s", get_diagnosis),
+        P("DiagnosisText", "s", get_diagnosis),
+        P("Advice", "s", get_diagnosis),
+        P("DeviceNode", "s", get_node),
+        P("LastSeen", "t", get_last_seen),
+        P("Update", "o", get_update),
+        P("Automatic", "i", get_automatic),
+        P("Saved", "as", get_saved),
+        SD_BUS_METHOD_WITH_NAMES("Update", "a{sv}", SD_BUS_PARAM(options), "oss",
+                                 SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_update,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Recover", "a{sv}", SD_BUS_PARAM(options), "oss",
+                                 SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_recover,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Restore", "a{sv}", SD_BUS_PARAM(options), "oss",
+                                 SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_restore,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("SetAutomatic", "i", SD_BUS_PARAM(automatic), "",, on_set_automatic,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_VTABLE_END,
+};

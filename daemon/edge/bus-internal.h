@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/* What bus.c, bus-manager.c, bus-camera.c and bus-update.c share. */
+
+#include <systemd/sd-bus.h>
+
+#include "edge/bus.h"
+
+#define BUS_PATH_MAX      160
+#define BUS_CAMERA_PREFIX BUS_PATH "/camera"
+#define BUS_UPDATE_PREFIX BUS_PATH "/update"
+
+#define BUS_MANAGER_INTERFACE BUS_NAME ".Manager"
+#define BUS_CAMERA_INTERFACE  BUS_NAME ".Camera"
+#define BUS_UPDATE_INTERFACE  BUS_NAME ".Update"
+
+#define BUS_ERROR_INVALID  BUS_NAME ".Error.InvalidArgument"
+#define BUS_ERROR_NO_SUCH  BUS_NAME ".Error.NoSuchObject"
+#define BUS_ERROR_REFUSED  BUS_NAME ".Error.Refused"
+#define BUS_ERROR_DENIED   BUS_NAME ".Error.AccessDenied"
+#define BUS_ERROR_FAILED   BUS_NAME ".Error.Failed"
+
+struct bus {
+        struct loop *loop;
+        struct registry *registry;
+        sd_bus *connection;
+        struct io_watch watch;
+        struct timer timeout;
+        struct timer flush;             /* tells what has changed, ten times a second at most */
+        struct defer prepare;
+        uint64_t last_flush;
+        struct dirty *dirty;
+        size_t n_dirty, max_dirty;
+        void (*on_lost)(void *userdata);
+        void *userdata;
+};
+
+extern const sd_bus_vtable bus_manager_vtable[];
+extern const sd_bus_vtable bus_camera_vtable[];
+extern const sd_bus_vtable bus_update_vtable[];
+
+const char *bus_camera_path(const struct camera *camera, char path[static BUS_PATH_MAX]);
+const char *bus_update_path(const struct update *update, char path[static BUS_PATH_MAX]);
+int bus_find_camera(sd_bus *connection, const char *path, const char *interface, void *userdata, void **ret_found, sd_bus_error *error);
+int bus_find_update(sd_bus *connection, const char *path, const char *interface, void *userdata, void **ret_found, sd_bus_error *error);
+struct camera *bus_camera_of_path(struct bus *bus, const char *path);
+
+/* Options of a request (a{sv}); what is not in allowed (flags) is refused.  Strings point into the message. */
+enum {
+        BUS_OPTION_FIRMWARE = 1 << 0,
+        BUS_OPTION_ROMFS    = 1 << 1,
+        BUS_OPTION_ERASE    = 1 << 2,
+        BUS_OPTION_REPLACE  = 1 << 3,
+        BUS_OPTION_DRY_RUN  = 1 << 4,
+        BUS_OPTION_BOARD    = 1 << 5,
+};
+int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, sd_bus_error *error);
+
+/* May the sender change something?  0, or an error that was set. */
+int bus_check_access(sd_bus_message *message, sd_bus_error *error);

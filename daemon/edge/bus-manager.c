@@ -1,0 +1,397 @@
+/* SPDX-License-Identifier: MIT */
+/* org.camrescue1.Manager: requests for many cameras at once, and the firmware store. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/image.h"
+#include "edge/bus-internal.h"
+
+#define FIRMWARE_MAX (64u << 20)
+
+static const struct session_context *context_of(const struct bus *bus)
+{
+        return registry_context(bus->registry);
+}
+
+/* --- Update --- */
+
+static int append_plan(sd_bus_message *reply, struct camera *camera, const struct request *request)
+{
+        struct request_result result;
+        char camera_path[BUS_PATH_MAX], update_path[BUS_PATH_MAX];
+
+        registry_request(camera->registry, camera, request, &result);
+        return sd_bus_message_append(reply, "(oosss)", bus_camera_path(camera, camera_path),
+                                     result.update ? bus_update_path(result.update, update_path) : "/",
+                                     request_action_to_string(result.action), result.version, result.text);
+}
+
+static int append_all(struct bus *bus, sd_bus_message *reply, struct request *request)
+{
+        int r = 0;
+
+        request->all = true;
+        for (struct camera *c = registry_first_camera(bus->registry); c && r >= 0; c = registry_next_camera(c))
+                if (c->board && c->board->support == BOARD_DFU && (c->attached || update_is_open(c->update)))
+                        r = append_plan(reply, c, request);
+        return r;
+}
+
+static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        struct request request = { .wish = WISH_UPDATE };
+        _cleanup_free_ struct camera **cameras = NULL;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        size_t n = 0;
+        const char *path;
+        int r;
+
+        r = bus_check_access(message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_enter_container(message, 'a', "o");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_read(message, "o", &path)) > 0) {
+                struct camera *camera = bus_camera_of_path(bus, path), **grown;
+
+                if (!camera)
+                        return sd_bus_error_setf(error, BUS_ERROR_NO_SUCH, "No camera %s.", path);
+                grown = reallocarray(cameras, n + 1, sizeof(struct camera *));
+                if (!grown)
+                        return -ENOMEM;
+                cameras = grown;
+                cameras[n++] = camera;
+        }
+        if (r < 0)
+                return r;
+        r = sd_bus_message_exit_container(message);
+        if (r < 0)
+                return r;
+        r = bus_read_request(message, BUS_OPTION_FIRMWARE | BUS_OPTION_ROMFS | BUS_OPTION_ERASE | BUS_OPTION_REPLACE |
+                             BUS_OPTION_DRY_RUN, &request, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_new_method_return(message, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "(oosss)");
+        if (r < 0)
+                return r;
+        if (n == 0)
+                r = append_all(bus, reply, &request);
+        for (size_t i = 0; i < n && r >= 0; i++)
+                r = append_plan(reply, cameras[i], &request);
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
+/* --- AddFirmware --- */
+
+struct adding {
+        struct bus *bus;
+        sd_bus_message *message;
+        struct firmware_record record;
+};
+
+static int read_firmware_options(sd_bus_message *message, struct firmware_record *record, const char **ret_board, sd_bus_error *error)
+{
+        const char *key, *value;
+        int flag, r;
+
+        r = sd_bus_message_enter_container(message, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
+                r = sd_bus_message_read(message, "s", &key);
+                if (r < 0)
+                        return r;
+                if (strcmp(key, "stable") == 0) {
+                        r = sd_bus_message_read(message, "v", "b", &flag);
+                        record->stable = flag;
+                } else if (strcmp(key, "board") == 0)
+                        r = sd_bus_message_read(message, "v", "s", ret_board);
+                else if (strcmp(key, "partition") == 0) {
+                        r = sd_bus_message_read(message, "v", "s", &value);
+                        if (r >= 0)
+                                snprintf(record->partition, sizeof(record->partition), "%s", value);
+                } else if (strcmp(key, "version") == 0) {
+                        r = sd_bus_message_read(message, "v", "s", &value);
+                        if (r >= 0)
+                                snprintf(record->version, sizeof(record->version), "%s", value);
+                } else if (strcmp(key, "file") == 0) {
+                        r = sd_bus_message_read(message, "v", "s", &value);
+                        if (r >= 0)
+                                snprintf(record->file, sizeof(record->file), "%s", value);
+                } else
+                        return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Unknown option \"%s\".", key);
+                if (r < 0)
+                        return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Option \"%s\" has the wrong type.", key);
+                r = sd_bus_message_exit_container(message);
+                if (r < 0)
+                        return r;
+        }
+        return r < 0 ? r : sd_bus_message_exit_container(message);
+}
+
+/* The partition of the board whose file has this name; else the firmware's. */
+static void guess_partition(const struct board *board, struct firmware_record *record)
+{
+        if (record->partition[0])
+                return;
+        for (size_t i = 0; i < board->n_files; i++)
+                if (strcasecmp(board->files[i].file, record->file) == 0) {
+                        snprintf(record->partition, sizeof(record->partition), "%s", board->files[i].partition);
+                        return;
+                }
+        snprintf(record->partition, sizeof(record->partition), "FIRMWARE");
+}
+
+static int find_board(struct bus *bus, const struct image *image, const char *name, struct firmware_record *record,
+                      const struct board **ret, sd_bus_error *error)
+{
+        const struct board_list *boards = context_of(bus)->boards;
+        uint32_t possible;
+
+        if (name) {
+                *ret = board_by_any_name(boards, name);
+                if (!*ret)
+                        return sd_bus_error_setf(error, BUS_ERROR_INVALID, "\"%s\" names no board, or several.", name);
+                return 0;
+        }
+        possible = image_possible_boards(image, boards, record->partition[0] ? record->partition : "FIRMWARE");
+        if (__builtin_popcount(possible) != 1)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "%s: say which board it is for.",
+                                         possible ? "It could be for several boards" : "It fits no board's firmware partition");
+        *ret = &boards->boards[__builtin_ctz(possible)];
+        return 0;
+}
+
+/* The bytes as they go to the device, judged against the layouts that have the partition: fine if one of them takes it. */
+static enum image_fault find_bytes(const struct image *image, const struct board *board, const char *name,
+                                   const uint8_t **ret_data, size_t *ret_size, bool *ret_found)
+{
+        enum image_fault fault = IMAGE_OUT_OF_RANGE;
+
+        *ret_found = false;
+        for (size_t i = 0; i < board->n_layouts; i++) {
+                const struct partition *partition = layout_partition(&board->layouts[i], name, NULL);
+
+                if (!partition)
+                        continue;
+                *ret_found = true;
+                fault = image_for_partition(image, board, partition, ret_data, ret_size);
+                if (fault == IMAGE_FINE)
+                        break;
+        }
+        return fault;
+}
+
+static void on_added(void *userdata, int error)
+{
+        struct adding *adding = userdata;
+        char id[7 + DIGEST_HEX_SIZE] = "sha256:";
+
+        digest_to_hex(&adding->record.digest, id + 7);
+        if (error < 0)
+                (void)sd_bus_reply_method_errorf(adding->message, BUS_ERROR_FAILED, "It could not be stored: %s.", strerror(-error));
+        else {
+                log_info("firmware store: %s %s %s (%u bytes)", adding->record.board, adding->record.partition,
+                         adding->record.version, adding->record.size);
+                (void)sd_bus_reply_method_return(adding->message, "s", id);
+                registry_firmware_added(adding->bus->registry);
+        }
+        defer_call(&adding->bus->prepare);
+        sd_bus_message_unref(adding->message);
+        free(adding);
+}
+
+static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *bytes, size_t size, sd_bus_error *error)
+{
+        _cleanup_free_ struct adding *adding = calloc(1, sizeof(*adding));
+        const struct board *board;
+        const char *board_name = NULL;
+        const uint8_t *data;
+        enum image_fault fault;
+        struct image image;
+        size_t data_size;
+        bool found;
+        int r;
+
+        if (!adding)
+                return -ENOMEM;
+        r = read_firmware_options(message, &adding->record, &board_name, error);
+        if (r < 0)
+                return r;
+        fault = image_parse(&image, bytes, size, adding->record.file[0] ? adding->record.file : NULL);
+        if (fault != IMAGE_FINE)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "%s: %s", image_fault_to_string(fault), image_fault_advice(fault));
+        r = find_board(bus, &image, board_name, &adding->record, &board, error);
+        if (r < 0)
+                return r;
+        if (board->support != BOARD_DFU)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "A %s is recognised, but not handled: its firmware is of no use here.",
+                                         board->name);
+        guess_partition(board, &adding->record);
+        fault = find_bytes(&image, board, adding->record.partition, &data, &data_size, &found);
+        if (!found)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "A %s has no partition %s.", board->name, adding->record.partition);
+        if (fault != IMAGE_FINE)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "%s for the %s of a %s: %s", image_fault_to_string(fault),
+                                         adding->record.partition, board->name, image_fault_advice(fault));
+        snprintf(adding->record.board, sizeof(adding->record.board), "%s", board->id);
+        adding->record.added = loop_wall_clock(bus->loop);
+        digest_of(data, data_size, &adding->record.digest);
+        adding->record.size = (uint32_t)data_size;
+        if (!adding->record.version[0]) {
+                char hex[DIGEST_HEX_SIZE];
+
+                digest_to_hex(&adding->record.digest, hex);
+                snprintf(adding->record.version, sizeof(adding->record.version), "custom:%.12s", hex);
+                adding->record.stable = false;
+        }
+        adding->bus = bus;
+        adding->message = sd_bus_message_ref(message);
+        r = store_add_firmware(context_of(bus)->store, &adding->record, data, data_size, on_added, adding);
+        if (r < 0) {
+                sd_bus_message_unref(adding->message);
+                return sd_bus_error_setf(error, BUS_ERROR_FAILED, "It could not be stored: %s.", strerror(-r));
+        }
+        take_ptr(adding);
+        return 1;
+}
+
+static int on_add_firmware(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        struct stat st;
+        void *bytes;
+        int fd, seals, r;
+
+        r = bus_check_access(message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(message, "h", &fd);
+        if (r < 0)
+                return r;
+        /* Sealed, so that it neither hangs nor changes nor shrinks under us. */
+        seals = fcntl(fd, F_GET_SEALS);
+        if (seals < 0 || (seals & (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)) != (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK))
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Only a memfd sealed against write, grow and shrink is taken.");
+        if (fstat(fd, &st) < 0 || st.st_size <= 0)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "The image is empty.");
+        if ((uint64_t)st.st_size > FIRMWARE_MAX)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "The image is larger than 64 MiB.");
+        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (bytes == MAP_FAILED)
+                return -errno;
+        r = add_bytes(bus, message, bytes, (size_t)st.st_size, error);
+        (void)munmap(bytes, (size_t)st.st_size);
+        return r;
+}
+
+/* --- ListFirmware, RemoveFirmware --- */
+
+static int append_firmware(sd_bus_message *reply, const struct firmware_record *f)
+{
+        char id[7 + DIGEST_HEX_SIZE] = "sha256:";
+
+        digest_to_hex(&f->digest, id + 7);
+        return sd_bus_message_append(reply, "a{sv}", 9,
+                                     "id", "s", id,
+                                     "board", "s", f->board,
+                                     "partition", "s", f->partition,
+                                     "version", "s", f->version,
+                                     "file", "s", f->file,
+                                     "stable", "b", (int)f->stable,
+                                     "pinned", "b", (int)f->pinned,
+                                     "size", "u", f->size,
+                                     "added", "t", f->added);
+}
+
+static int on_list_firmware(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        struct store *store = context_of(bus)->store;
+        int r;
+
+        r = sd_bus_message_new_method_return(message, &reply);
+        if (r >= 0)
+                r = sd_bus_message_open_container(reply, 'a', "a{sv}");
+        for (size_t i = 0; r >= 0 && i < store_count(store); i++)
+                r = append_firmware(reply, store_nth(store, i));
+        if (r >= 0)
+                r = sd_bus_message_close_container(reply);
+        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+}
+
+static int on_remove_firmware(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        struct digest digest;
+        const char *id;
+        int r;
+
+        r = bus_check_access(message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(message, "s", &id);
+        if (r < 0)
+                return r;
+        if (strncmp(id, "sha256:", 7) != 0 || hex_decode(id + 7, digest.bytes, DIGEST_SIZE) < 0)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "\"%s\" is no id of an image.", id);
+        r = store_remove_firmware(context_of(bus)->store, &digest);
+        if (r == -ENOENT)
+                return sd_bus_error_setf(error, BUS_ERROR_NO_SUCH, "No such image in the store.");
+        if (r < 0)
+                return sd_bus_error_setf(error, BUS_ERROR_FAILED, "It could not be removed: %s.", strerror(-r));
+        return sd_bus_reply_method_return(message, "");
+}
+
+/* --- properties --- */
+
+static int get_version(sd_bus *connection, const char *path, const char *interface, const char *property,
+                       sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        return sd_bus_message_append(reply, "s", PACKAGE_VERSION);
+}
+
+static int get_api_version(sd_bus *connection, const char *path, const char *interface, const char *property,
+                           sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        return sd_bus_message_append(reply, "u", BUS_API_VERSION);
+}
+
+static int get_automatic(sd_bus *connection, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        const struct bus *bus = userdata;
+
+        return sd_bus_message_append(reply, "b", registry_automatic(bus->registry));
+}
+
+const sd_bus_vtable bus_manager_vtable[] = {
+        SD_BUS_VTABLE_START(0),
+        SD_BUS_METHOD_WITH_NAMES("Update", "aoa{sv}", SD_BUS_PARAM(cameras) SD_BUS_PARAM(options), "a(oosss)",
+                                 SD_BUS_PARAM(plan), on_update, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("AddFirmware", "ha{sv}", SD_BUS_PARAM(fd) SD_BUS_PARAM(options), "s",
+                                 SD_BUS_PARAM(id), on_add_firmware, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("ListFirmware", "",, "aa{sv}", SD_BUS_PARAM(firmware), on_list_firmware,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("RemoveFirmware", "s", SD_BUS_PARAM(id), "",, on_remove_firmware,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("ApiVersion", "u", get_api_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
+        SD_BUS_PROPERTY("AutomaticRecovery", "b", get_automatic, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_VTABLE_END,
+};

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The connection, its place on the loop, the objects' paths, and news.
+ *
+ * News are collected: an object that has changed is told at most ten times a
+ * second, and its last state always.
+ */
+
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "edge/bus-internal.h"
+
+#define NEWS_INTERVAL (100 * MSEC)
+
+/* An object with news to tell.  Kept by path: the object may be gone when it is told. */
+struct dirty {
+        char path[BUS_PATH_MAX];
+        const char *interface;
+};
+
+/* --- paths --- */
+
+static const char *encode(const char *prefix, const char *name, char path[static BUS_PATH_MAX])
+{
+        _cleanup_free_ char *encoded = NULL;
+
+        path[0] = '\0';
+        if (sd_bus_path_encode(prefix, name, &encoded) >= 0)
+                snprintf(path, BUS_PATH_MAX, "%s", encoded);
+        return path;
+}
+
+const char *bus_camera_path(const struct camera *camera, char path[static BUS_PATH_MAX])
+{
+        return encode(BUS_CAMERA_PREFIX, camera->record.key, path);
+}
+
+const char *bus_update_path(const struct update *update, char path[static BUS_PATH_MAX])
+{
+        return encode(BUS_UPDATE_PREFIX, update->record.id, path);
+}
+
+struct camera *bus_camera_of_path(struct bus *bus, const char *path)
+{
+        _cleanup_free_ char *key = NULL;
+
+        if (sd_bus_path_decode(path, BUS_CAMERA_PREFIX, &key) <= 0 || !key)
+                return NULL;
+        return registry_camera_by_key(bus->registry, key);
+}
+
+int bus_find_camera(sd_bus *connection, const char *path, const char *interface, void *userdata, void **ret_found,
+                    sd_bus_error *error)
+{
+        struct camera *camera = bus_camera_of_path(userdata, path);
+
+        if (!camera)
+                return 0;
+        *ret_found = camera;
+        return 1;
+}
+
+int bus_find_update(sd_bus *connection, const char *path, const char *interface, void *userdata, void **ret_found,
+                    sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        _cleanup_free_ char *id = NULL;
+        struct update *update;
+
+        if (sd_bus_path_decode(path, BUS_UPDATE_PREFIX, &id) <= 0 || !id)
+                return 0;
+        update = registry_update_by_id(bus->registry, id);
+        if (!update)
+                return 0;
+        *ret_found = update;
+        return 1;
+}
+
+static int add_node(char **nodes, size_t *n, const char *path)
+{
+        nodes[*n] = strdup(path);
+        if (!nodes[*n])
+                return -ENOMEM;
+        (*n)++;
+        return 0;
+}
+
+static int enumerate(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        bool cameras = strcmp(prefix, BUS_CAMERA_PREFIX) == 0;
+        char path[BUS_PATH_MAX], **nodes;
+        size_t n = 0, max = 1;
+        int r = 0;
+
+        for (struct camera *c = registry_first_camera(bus->registry); c && cameras; c = registry_next_camera(c))
+                max++;
+        for (struct update *u = registry_first_update(bus->registry); u && !cameras; u = registry_next_update(u))
+                max++;
+        nodes = calloc(max, sizeof(char *));
+        if (!nodes)
+                return -ENOMEM;
+        for (struct camera *c = registry_first_camera(bus->registry); c && cameras && r >= 0; c = registry_next_camera(c))
+                r = add_node(nodes, &n, bus_camera_path(c, path));
+        for (struct update *u = registry_first_update(bus->registry); u && !cameras && r >= 0; u = registry_next_update(u))
+                r = add_node(nodes, &n, bus_update_path(u, path));
+        if (r < 0) {
+                while (n > 0)
+                        free(nodes[--n]);
+                free(nodes);
+                return r;
+        }
+        *ret_nodes = nodes;
+        return 0;
+}
+
+/* --- on the loop --- */
+
+static void lost(struct bus *bus, int error)
+{
+        log_error("lost the connection to the bus: %s", strerror(-error));
+        io_watch_deinit(&bus->watch);
+        timer_clear(&bus->timeout);
+        bus->on_lost(bus->userdata);
+}
+
+/* Foreign loops are asked fully: descriptor, events and timeout after each drain. */
+static void on_prepare(void *userdata)
+{
+        struct bus *bus = userdata;
+        uint64_t timeout, now;
+        unsigned interest = 0;
+        int r, events;
+
+        do
+                r = sd_bus_process(bus->connection, NULL);
+        while (r > 0);
+        if (r < 0) {
+                lost(bus, r);
+                return;
+        }
+        events = sd_bus_get_events(bus->connection);
+        if (events < 0) {
+                lost(bus, events);
+                return;
+        }
+        if (events & POLLIN)
+                interest |= IO_READ;
+        if (events & POLLOUT)
+                interest |= IO_WRITE;
+        (void)io_watch_set(&bus->watch, interest);
+
+        if (sd_bus_get_timeout(bus->connection, &timeout) < 0 || timeout == UINT64_MAX)
+                timer_clear(&bus->timeout);
+        else {
+                now = loop_now(bus->loop);
+                timer_set(&bus->timeout, timeout > now ? timeout - now : 0);
+        }
+}
+
+static void on_io(void *userdata, unsigned events)
+{
+        on_prepare(userdata);
+}
+
+static void on_timeout(void *userdata)
+{
+        on_prepare(userdata);
+}
+
+/* --- news --- */
+
+static void on_flush(void *userdata)
+{
+        struct bus *bus = userdata;
+
+        bus->last_flush = loop_now(bus->loop);
+        for (size_t i = 0; i < bus->n_dirty; i++)
+                (void)sd_bus_emit_properties_changed_strv(bus->connection, bus->dirty[i].path, bus->dirty[i].interface, NULL);
+        bus->n_dirty = 0;
+        if (bus->max_dirty > 16) {
+                free(take_ptr(bus->dirty));
+                bus->max_dirty = 0;
+        }
+        defer_call(&bus->prepare);
+}
+
+static void mark(struct bus *bus, const char *path, const char *interface)
+{
+        uint64_t now;
+
+        for (size_t i = 0; i < bus->n_dirty; i++)
+                if (strcmp(bus->dirty[i].path, path) == 0)
+                        return;
+        if (bus->n_dirty == bus->max_dirty) {
+                size_t max = bus->max_dirty ? bus->max_dirty * 2 : 8;
+                struct dirty *grown = reallocarray(bus->dirty, max, sizeof(*grown));
+
+                if (!grown)
+                        return;
+                bus->dirty = grown;
+                bus->max_dirty = max;
+        }
+        bus->dirty[bus->n_dirty].interface = interface;
+        snprintf(bus->dirty[bus->n_dirty].path, sizeof(bus->dirty[0].path), "%s", path);
+        bus->n_dirty++;
+        if (timer_is_set(&bus->flush))
+                return;
+        now = loop_now(bus->loop);
+        timer_set(&bus->flush, bus->last_flush + NEWS_INTERVAL > now ? bus->last_flush + NEWS_INTERVAL - now : 0);
+}
+
+static void unmark(struct bus *bus, const char *path)
+{
+        for (size_t i = 0; i < bus->n_dirty; i++)
+                if (strcmp(bus->dirty[i].path, path) == 0) {
+                        bus->dirty[i] = bus->dirty[--bus->n_dirty];
+                        return;
+                }
+}
+
+static void on_camera_added(void *userdata, struct camera *camera)
+{
+        struct bus *bus = userdata;
+        char path[BUS_PATH_MAX];
+
+        (void)sd_bus_emit_object_added(bus->connection, bus_camera_path(camera, path));
+        defer_call(&bus->prepare);
+}
+
+static void on_camera_changed(void *userdata, struct camera *camera)
+{
+        char path[BUS_PATH_MAX];
+
+        mark(userdata, bus_camera_path(camera, path), BUS_CAMERA_INTERFACE);
+}
+
+static void on_camera_removed(void *userdata, struct camera *camera)
+{
+        struct bus *bus = userdata;
+        char path[BUS_PATH_MAX];
+
+        unmark(bus, bus_camera_path(camera, path));
+        (void)sd_bus_emit_object_removed(bus->connection, path);
+        defer_call(&bus->prepare);
+}
+
+static void on_update_added(void *userdata, struct update *update)
+{
+        struct bus *bus = userdata;
+        char path[BUS_PATH_MAX];
+
+        (void)sd_bus_emit_object_added(bus->connection, bus_update_path(update, path));
+        defer_call(&bus->prepare);
+}
+
+static void on_update_changed(void *userdata, struct update *update)
+{
+        char path[BUS_PATH_MAX];
+
+        mark(userdata, bus_update_path(update, path), BUS_UPDATE_INTERFACE);
+}
+
+static void on_update_removed(void *userdata, struct update *update)
+{
+        struct bus *bus = userdata;
+        char path[BUS_PATH_MAX];
+
+        unmark(bus, bus_update_path(update, path));
+        (void)sd_bus_emit_object_removed(bus->connection, path);
+        defer_call(&bus->prepare);
+}
+
+static const struct registry_observer observer = {
+        .on_camera_added = on_camera_added,
+        .on_camera_changed = on_camera_changed,
+        .on_camera_removed = on_camera_removed,
+        .on_update_added = on_update_added,
+        .on_update_changed = on_update_changed,
+        .on_update_removed = on_update_removed,
+};
+
+/* --- options --- */
+
+static int read_option(sd_bus_message *message, const char *key, unsigned allowed, struct request *request, sd_bus_error *error)
+{
+        static const struct {
+                const char *key;
+                unsigned flag;
+                const char *type;
+        } options[] = {
+                { "firmware",         BUS_OPTION_FIRMWARE, "s" },
+                { "romfs",            BUS_OPTION_ROMFS,    "b" },
+                { "erase-filesystem", BUS_OPTION_ERASE,    "b" },
+                { "replace-unknown",  BUS_OPTION_REPLACE,  "b" },
+                { "dry-run",          BUS_OPTION_DRY_RUN,  "b" },
+                { "board",            BUS_OPTION_BOARD,    "s" },
+        };
+        const char *string = NULL;
+        int flag = 0, r;
+
+        for (size_t i = 0; i < ELEMENTSOF(options); i++) {
+                if (strcmp(options[i].key, key) != 0 || !(options[i].flag & allowed))
+                        continue;
+                r = sd_bus_message_read(message, "v", options[i].type,
+                                        options[i].type[0] == 's' ? (void *)&string : (void *)&flag);
+                if (r < 0)
+                        return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Option \"%s\" is not of type \"%s\".", key,
+                                                 options[i].type);
+                switch (options[i].flag) {
+                case BUS_OPTION_FIRMWARE:
+                        request->firmware = string;
+                        break;
+                case BUS_OPTION_ROMFS:
+                        request->romfs = flag;
+                        break;
+                case BUS_OPTION_ERASE:
+                        request->erase_filesystem = flag;
+                        break;
+                case BUS_OPTION_REPLACE:
+                        request->replace_unknown = flag;
+                        break;
+                case BUS_OPTION_DRY_RUN:
+                        request->dry_run = flag;
+                        break;
+                case BUS_OPTION_BOARD:
+                        request->board = string;
+                        break;
+                }
+                return 0;
+        }
+        return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Unknown option \"%s\".", key);
+}
+
+int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, sd_bus_error *error)
+{
+        const char *key;
+        int r;
+
+        r = sd_bus_message_enter_container(message, 'a', "{sv}");
+        if (r < 0)
+                return r;
+        while ((r = sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
+                r = sd_bus_message_read(message, "s", &key);
+                if (r < 0)
+                        return r;
+                r = read_option(message, key, allowed, request, error);
+                if (r < 0)
+                        return r;
+                r = sd_bus_message_exit_container(message);
+                if (r < 0)
+                        return r;
+        }
+        if (r < 0)
+                return r;
+        return sd_bus_message_exit_container(message);
+}
+
+/* --- birth and death --- */
+
+int bus_new(struct loop *loop, struct registry *registry, const char *address,
+            void (*on_lost)(void *userdata), void *userdata, struct bus **ret)
+{
+        struct bus *bus = calloc(1, sizeof(*bus));
+        sd_bus *c;
+        int r;
+
+        if (!bus)
+                return -ENOMEM;
+        *bus = (struct bus){ .loop = loop, .registry = registry, .on_lost = on_lost, .userdata = userdata };
+
+        if (address) {
+                r = sd_bus_new(&bus->connection);
+                if (r >= 0)
+                        r = sd_bus_set_address(bus->connection, address);
+                if (r >= 0)
+                        r = sd_bus_set_bus_client(bus->connection, 1);
+                if (r >= 0)
+                        r = sd_bus_start(bus->connection);
+        } else
+                r = sd_bus_open_system(&bus->connection);
+        if (r < 0)
+                goto fail;
+        c = bus->connection;
+        r = sd_bus_add_object_manager(c, NULL, BUS_PATH);
+        if (r >= 0)
+                r = sd_bus_add_object_vtable(c, NULL, BUS_PATH, BUS_MANAGER_INTERFACE, bus_manager_vtable, bus);
+        if (r >= 0)
+                r = sd_bus_add_fallback_vtable(c, NULL, BUS_CAMERA_PREFIX, BUS_CAMERA_INTERFACE, bus_camera_vtable,
+                                               bus_find_camera, bus);
+        if (r >= 0)
+                r = sd_bus_add_fallback_vtable(c, NULL, BUS_UPDATE_PREFIX, BUS_UPDATE_INTERFACE, bus_update_vtable,
+                                               bus_find_update, bus);
+        if (r >= 0)
+                r = sd_bus_add_node_enumerator(c, NULL, BUS_CAMERA_PREFIX, enumerate, bus);
+        if (r >= 0)
+                r = sd_bus_add_node_enumerator(c, NULL, BUS_UPDATE_PREFIX, enumerate, bus);
+        if (r < 0)
+                goto fail;
+
+        io_watch_init(&bus->watch, loop, sd_bus_get_fd(c), on_io, bus);
+        timer_init(&bus->timeout, loop, on_timeout, bus);
+        timer_init(&bus->flush, loop, on_flush, bus);
+        defer_init(&bus->prepare, loop, on_prepare, bus);
+        (void)registry_observe(registry, &observer, bus);
+        defer_call(&bus->prepare);
+        *ret = bus;
+        return 0;
+
+fail:
+        sd_bus_unref(bus->connection);
+        free(bus);
+        return r;
+}
+
+struct bus *bus_free(struct bus *bus)
+{
+        if (!bus)
+                return NULL;
+        registry_unobserve(bus->registry, &observer);
+        if (timer_is_set(&bus->flush))
+                on_flush(bus);          /* the last values are never lost */
+        (void)sd_bus_flush(bus->connection);
+        defer_deinit(&bus->prepare);
+        timer_deinit(&bus->flush);
+        timer_deinit(&bus->timeout);
+        io_watch_deinit(&bus->watch);
+        sd_bus_close(bus->connection);
+        sd_bus_unref(bus->connection);
+        free(bus->dirty);
+        free(bus);
+        return NULL;
+}
+
+int bus_take_name(struct bus *bus)
+{
+        int r = sd_bus_request_name(bus->connection, BUS_NAME, 0);
+
+        defer_call(&bus->prepare);
+        return r;
+}
