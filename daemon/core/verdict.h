@@ -57,6 +57,8 @@ enum content {
 DECLARE_ENUM_NAMES(content);
 
 #define VERDICT_MAX_ERASES 20           /* row 10 */
+#define VERDICT_TARGETS_MAX 8
+#define VERDICT_UNITS_MAX 6144          /* AE3's ROMFS0: 24 MiB in units of 4 KiB */
 
 struct verdict_unit {
         bool differs;                   /* read back, and not equal to what is wanted */
@@ -69,7 +71,7 @@ struct verdict_target {
         bool forbidden;                 /* the partition is read-only on this path, or not in this device's layout */
         bool image_refused;             /* image.h found a fault with it (row 9) */
         enum content content;
-        bool needs_saving;              /* content is an unknown image that could not be saved yet (row 8) */
+        bool needs_saving;              /* content is an unknown image that is not saved yet (row 8) */
         bool fits_bootloader;           /* row 5: firmware known to be of the generation of the bootloader being restored */
         const struct verdict_unit *units;
         size_t n_units;
@@ -77,6 +79,7 @@ struct verdict_target {
 
 struct verdict_evidence {
         enum wish wish;
+        bool begun_unattended;          /* WISH_RESUME: no person ever asked for the update that is open */
         enum camera_mode mode;          /* where the write would happen: BOOTLOADER or ROM_DFU */
         bool automatic;                 /* [recovery] automatic, global and per camera */
         bool inhibited;                 /* somebody asked us to keep our hands off */
@@ -89,9 +92,17 @@ struct verdict_evidence {
         bool word_romfs;                /* the user said --romfs */
         bool word_filesystem;           /* the user said --erase-filesystem */
         bool word_replace;              /* the user named this camera and this update: unknown firmware may be replaced (after saving) */
-        bool silent;                    /* the camera was silent after its last boot (why we look, unattended) */
+        bool silent;                    /* the camera was silent after its last boot.  No evidence for writing, however often: it only
+                                         * makes "intact and does not come up" of "nothing to do" */
         size_t n_targets;
-        struct verdict_target targets[8];
+        struct verdict_target targets[VERDICT_TARGETS_MAX];     /* empty: nothing to do */
+        /* ROM_DFU, and a bootloader is restored that the firmware is not known to fit (!fits_bootloader): what stands in the
+         * firmware's first erase unit, which would have to be erased in the same session.  BLANK: it need not.  Else unused. */
+        struct verdict_head {
+                enum content content;
+                bool needs_saving;      /* row 8, for the whole firmware that would lose its head */
+                unsigned erases;        /* row 10 */
+        } firmware_head;
 };
 
 /* Stable codes; each has a sentence and advice (verdict_reason_text). */
@@ -116,23 +127,26 @@ enum verdict_reason {
         REASON_NOT_SAVED,               /* row 8 */
         REASON_IMAGE_REFUSED,           /* row 9 */
         REASON_WORN,                    /* row 10 */
+        REASON_MIXED_SET,               /* row 4: parts of the firmware are damaged, others whole and of another version: ask */
         _VERDICT_REASON_MAX
 };
 DECLARE_ENUM_NAMES(verdict_reason);
-
-#define VERDICT_UNITS_MAX 512
 
 struct verdict {
         enum verdict_kind kind;
         enum verdict_reason reason;
         size_t target;                  /* the one that decided */
         /* VERDICT_WRITE: bit u of write[t] = erase and write unit u of target t */
-        uint64_t write[8][VERDICT_UNITS_MAX / 64];
+        uint64_t write[VERDICT_TARGETS_MAX][VERDICT_UNITS_MAX / 64];
         /* row 5: the firmware's first erase unit must be erased in the same ROM session, before leaving */
         bool erase_firmware_head;
 };
 
 struct verdict verdict_give(const struct verdict_evidence *evidence);
+/* What store_boards_of_digest() proves: an image that several boards carry names none of them (row 1). */
+enum proof proof_of_board_digest(uint32_t boards);
+/* The rows in order, for documentation and tests: NULL behind the last one. */
+const char *verdict_row(size_t n, unsigned *ret_number);
 /* What it means and what to do, for a person. */
 const char *verdict_reason_text(enum verdict_reason reason);
 bool verdict_writes_unit(const struct verdict *verdict, size_t target, size_t unit);
