@@ -25,9 +25,6 @@
 #define BCD_DFUSE 0x011a
 #define VECTORS_SIZE 8
 
-#define ST_VENDOR 0x0483                /* every STM32 in its ROM, and so every DfuSe file */
-#define ST_PRODUCT_DFU 0xdf11
-
 static const char *const image_format_names[_IMAGE_FORMAT_MAX] = {
         [IMAGE_RAW]   = "raw",
         [IMAGE_DFU]   = "dfu",
@@ -344,9 +341,8 @@ static bool suffix_fits(const struct image *image, const struct board *board)
         if (id_matches(board->bootloader, board->n_bootloader, image->vendor, image->product) ||
             id_matches(board->runtime, board->n_runtime, image->vendor, image->product))
                 return true;
-        return board->rom_restore &&
-               (image->vendor == ID_ANY || image->vendor == ST_VENDOR) &&
-               (image->product == ID_ANY || image->product == ST_PRODUCT_DFU);
+        /* The ROM's id proves nothing (every DfuSe file carries it); it is merely no reason to refuse. */
+        return board->rom_restore && id_matches(board->rom, board->n_rom, image->vendor, image->product);
 }
 
 static bool is_executable(enum partition_role role)
