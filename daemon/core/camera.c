@@ -394,7 +394,8 @@ static struct session_wish make_wish(struct camera *camera)
                 return wish;
 
         r = wish_from_string(update->record.wish);
-        wish.wish = r < 0 || r == WISH_UNATTENDED ? WISH_RESUME : (enum wish)r;
+        wish.begun_unattended = r < 0 || r == WISH_UNATTENDED;
+        wish.wish = wish.begun_unattended || update->record.attempts > 0 ? WISH_RESUME : (enum wish)r;
         wish.word_romfs = update->record.word_romfs;
         wish.word_filesystem = update->record.word_filesystem;
         wish.word_replace = update->record.word_replace || camera->word_replace;

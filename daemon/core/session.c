@@ -657,11 +657,30 @@ static void save_selected(struct session *s)
         run(s, save_was_read);
 }
 
-static bool needs_saving(const struct target *target)
+/* A whole known firmware of the DFU bootloader's generation (dfu.md A.1) runs under any DFU bootloader of its board. */
+static bool head_fits(const struct target *target)
+{
+        const struct survey_candidate *found = survey_found(&target->survey);
+        const struct firmware_record *record = found && found->match == SURVEY_WHOLE ? target->records[found->tag] : NULL;
+
+        return record && version_compare(record->version, FIRST_DFU_GENERATION) >= 0;
+}
+
+/* What this update has begun to erase is its own work, not somebody's image. */
+static bool was_begun_before(const struct session *s, const struct target *target)
+{
+        for (size_t u = 0; u < target->survey.n_units; u++)
+                if (s->events->get_wear(s->userdata, target->partition.name, (unsigned)u) > 0)
+                        return true;
+        return false;
+}
+
+static bool needs_saving(const struct session *s, const struct target *target)
 {
         return !target->saved && survey_content(&target->survey) == CONTENT_UNKNOWN &&
                (target->partition.role == PARTITION_FIRMWARE || target->partition.role == PARTITION_BOOTLOADER) &&
-               (target->head_only || survey_count_differing(&target->survey) > 0);
+               (target->head_only ? !head_fits(target) : survey_count_differing(&target->survey) > 0) &&
+               !was_begun_before(s, target);
 }
 
 static void save_next(struct session *s)
@@ -671,7 +690,7 @@ static void save_next(struct session *s)
         for (s->target = 0; s->target < s->n_targets; s->target++) {
                 struct target *target = &s->targets[s->target];
 
-                if (!needs_saving(target))
+                if (!needs_saving(s, target))
                         continue;
                 if (!in_rom(s) && s->dfu.alt != target->alt) {
                         dfu_begin_select(&s->dfu, target->alt);
@@ -684,15 +703,6 @@ static void save_next(struct session *s)
 }
 
 /* --- the verdict --- */
-
-/* A whole known firmware of the DFU bootloader's generation (dfu.md A.1) runs under any DFU bootloader of its board. */
-static bool head_fits(const struct target *target)
-{
-        const struct survey_candidate *found = survey_found(&target->survey);
-        const struct firmware_record *record = found && found->match == SURVEY_WHOLE ? target->records[found->tag] : NULL;
-
-        return record && version_compare(record->version, FIRST_DFU_GENERATION) >= 0;
-}
 
 static bool content_is_incomplete(enum content content)
 {
@@ -721,10 +731,13 @@ static bool firmware_is_incomplete(const struct session *s)
         return false;
 }
 
-/* The bootloader being restored is the one that the camera had: what else stands in its flash fits it. */
-static bool bootloader_is_its_own(const struct session *s, const struct target *target)
+/* Row 5: what else stands in its flash fits the bootloader being restored: that is the one that the camera had, or the firmware
+ * is known to be of that generation. */
+static bool firmware_fits(const struct session *s, const struct target *target)
 {
-        return target->wanted_blob && digest_equal(&s->wish.known_bootloader, &target->wanted_blob->digest);
+        if (target->wanted_blob && digest_equal(&s->wish.known_bootloader, &target->wanted_blob->digest))
+                return true;
+        return s->head_added && head_fits(&s->targets[s->n_targets - 1]);
 }
 
 static void gather_evidence(struct session *s, struct verdict_evidence *evidence, bool as_if_saved)
@@ -746,15 +759,22 @@ static void gather_evidence(struct session *s, struct verdict_evidence *evidence
                 .word_romfs = wish->word_romfs,
                 .word_filesystem = wish->word_filesystem,
                 .word_replace = wish->word_replace,
+                .begun_unattended = wish->begun_unattended,
                 .silent = wish->silent,
+                /* As long as the firmware was not looked at, what would be if its head needed no erasing. */
+                .firmware_head.content = CONTENT_BLANK,
         };
 
         for (size_t t = 0; t < s->n_targets; t++) {
                 struct target *target = &s->targets[t];
                 struct verdict_target *vt = &evidence->targets[evidence->n_targets];
 
-                if (target->head_only)  /* always the last */
+                if (target->head_only) {        /* always the last */
+                        evidence->firmware_head.content = survey_content(&target->survey);
+                        evidence->firmware_head.needs_saving = !as_if_saved && needs_saving(s, target);
+                        evidence->firmware_head.erases = s->events->get_wear(s->userdata, target->partition.name, 0);
                         break;
+                }
                 evidence->n_targets++;
                 for (size_t u = 0; u < target->survey.n_units; u++)
                         target->units[u] = (struct verdict_unit){
@@ -766,25 +786,23 @@ static void gather_evidence(struct session *s, struct verdict_evidence *evidence
                         .forbidden = target->partition.read_only && !in_rom(s),
                         .image_refused = target->fault != IMAGE_FINE,
                         .content = survey_content(&target->survey),
-                        .needs_saving = !as_if_saved && needs_saving(target),
-                        .fits_bootloader = target->partition.role != PARTITION_BOOTLOADER || bootloader_is_its_own(s, target),
+                        .needs_saving = !as_if_saved && needs_saving(s, target),
+                        .fits_bootloader = target->partition.role != PARTITION_BOOTLOADER || firmware_fits(s, target),
                         .units = target->units,
                         .n_units = target->survey.n_units,
                 };
         }
 }
 
-/* Row 5: the verdict wants the firmware's first unit gone in this same ROM session, unless the firmware turned out to fit. */
+/* Row 5: the verdict wants the firmware's first unit gone in this same ROM session. */
 static void plan_erased_head(struct session *s)
 {
-        for (size_t t = 0; t < s->n_targets; t++) {
-                struct target *target = &s->targets[t];
+        size_t t = s->n_targets - 1;
 
-                if (target->head_only && !head_fits(target) && survey_content(&target->survey) != CONTENT_BLANK) {
-                        s->decision.verdict.write[t][0] |= 1;
-                        target->survey.differs[0] = true;
-                }
-        }
+        if (!s->decision.verdict.erase_firmware_head || !s->head_added)
+                return;
+        s->decision.verdict.write[t][0] |= 1;
+        s->targets[t].survey.differs[0] = true;
 }
 
 static void carry_out(struct session *s)
@@ -875,13 +893,14 @@ static void decide(struct session *s)
         /* What would be, if everything unknown were saved: only then is it worth the time to save it (row 8). */
         gather_evidence(s, &evidence, /* as_if_saved= */ true);
         s->decision.verdict = verdict_give(&evidence);
-        if (s->decision.verdict.kind == VERDICT_WRITE && s->decision.verdict.erase_firmware_head && !s->head_added) {
+        if (s->decision.verdict.kind == VERDICT_WRITE && in_rom(s) && !s->head_added &&
+            !firmware_fits(s, &s->targets[0])) {
                 look_at_head(s);
                 return;
         }
         if (s->decision.verdict.kind == VERDICT_WRITE) {
                 for (size_t t = 0; t < s->n_targets; t++)
-                        if (needs_saving(&s->targets[t])) {
+                        if (needs_saving(s, &s->targets[t])) {
                                 save_next(s);
                                 return;
                         }

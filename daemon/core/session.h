@@ -75,6 +75,7 @@ struct session_wish {
         bool serial_shared, word_is_stale, contradicted;
         bool automatic, inhibited, silent;
         bool word_romfs, word_filesystem, word_replace;
+        bool begun_unattended;          /* WISH_RESUME: no person asked for the update that is open */
         bool peek_only;                 /* unproven ROM device of a missing camera: read at most 4 KiB (row 3) */
         char camera[CAMERA_KEY_MAX];
         char named[80];                 /* firmware version asked for; "" free choice */
