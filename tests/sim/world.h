@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The simulated machine: cameras, ports, hubs, and a kernel that enumerates
+ * what is plugged in.  It carries the device model (model.h) to the outside: /dev/bus/usb
+ * (fuse-usbfs.h), /sys and uevents (sysfs.h), a pty for a serial port.
+ *
+ * A world_camera is one physical camera with a name, in a drawer or at a port;
+ * a struct attached (world.c) is what the kernel knows of it from the moment
+ * that its line was pulled up until it drops off, with a device number of its own.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/loop.h"
+#include "sim/fuse-usbfs.h"
+#include "sim/model.h"
+#include "sim/uevent.h"
+
+struct world;
+struct world_camera;
+
+/* Milliseconds; see camsim --help. May be changed at any time. */
+struct world_options {
+        double debounce, enumerate;     /* kernel: line stable; resets and descriptors */
+        double udev;                    /* udevd: from the kernel's event to the one that programs hear */
+        double notice;                  /* from the loss of a device until the hub tells the kernel; transfers fail meanwhile */
+        bool serial;                    /* a hub enumerates one port at a time */
+        bool uevents;                   /* false: nobody hears anything */
+};
+
+int world_new(struct loop *loop, int fuse_fd, void (*on_change)(void *userdata), void *userdata, struct world **ret);
+/* Unplugs everything. */
+struct world *world_free(struct world *world);
+struct world_options *world_options(struct world *world);
+/* NULL: no trace. The world's from now on. */
+void world_trace_to(struct world *world, FILE *f);
+void world_trace(struct world *world, const char *name, const char *line);
+
+int world_camera_new(struct world *world, const struct sim_config *config, struct world_camera **ret);
+struct world_camera *world_camera_by_name(struct world *world, const char *name);
+struct world_camera *world_camera_next(struct world *world, struct world_camera *after);
+struct sim_camera *world_camera_model(struct world_camera *camera);
+const struct sim_config *world_camera_config(const struct world_camera *camera);
+
+/* port: "1-4.2"; NULL: where it was last, or the first free one.  -EBUSY: plugged in already; -EEXIST: something else is
+ * there; -EINVAL: no such port. */
+int world_plug(struct world_camera *camera, const char *port);
+/* -ENODEV: not plugged in. */
+int world_unplug(struct world_camera *camera);
+/* Unplugs it and plugs it in again after gap microseconds (0: at once). */
+int world_replug(struct world_camera *camera, const char *port, uint64_t gap);
+/* Everything below this port path loses power, the hub too (if there is one); on: they are plugged in again. */
+int world_hub_off(struct world *world, const char *port);
+int world_hub_on(struct world *world, const char *port);
+
+const char *world_camera_port(const struct world_camera *camera);       /* "" never plugged in */
+bool world_camera_is_plugged(const struct world_camera *camera);
+/* Its "add" was sent, and not yet its "remove". */
+bool world_camera_is_announced(const struct world_camera *camera);
+bool world_camera_is_configured(const struct world_camera *camera);
+unsigned world_camera_device_number(const struct world_camera *camera); /* 0: none */
+unsigned world_camera_bus_number(const struct world_camera *camera);
+const char *world_camera_tty(const struct world_camera *camera);        /* "/dev/ttyACM0"; NULL: none */
+unsigned world_camera_open_files(const struct world_camera *camera);    /* programs that have its node open */
+
+/* --- faults of the host's side --- */
+/* The next count enumerations fail (-1: all): the kernel gives up on the port, and shows nothing. */
+void world_camera_fail_enumeration(struct world_camera *camera, int count);
+/* open(2) of its node fails with this negative errno; 0: no more. */
+void world_camera_refuse_open(struct world_camera *camera, int error);
+/* Another program has the interface, as soon as it exists and until it is let go. */
+int world_camera_hold(struct world_camera *camera, uint8_t interface, bool hold);
+/* Every event of it is sent so many times: 0 lost, 1 normal, 2 doubled. */
+void world_camera_repeat_events(struct world_camera *camera, unsigned times);
+/* All listeners lose events (ENOBUFS).  Returns how many there were. */
+int world_overflow(struct world *world);
