@@ -221,12 +221,18 @@ static struct attached *hub_by_name(struct world *world, const char *name)
         return NULL;
 }
 
+/* A fault of the model may have pulled the cable. */
+static bool is_plugged(const struct world_camera *camera)
+{
+        return camera->plugged && sim_camera_is_powered(camera->model);
+}
+
 static struct world_camera *camera_at(struct world *world, const char *port)
 {
         struct world_camera *camera;
 
         TAILQ_FOREACH(camera, &world->cameras, link)
-                if ((camera->plugged || timer_is_set(&camera->replug)) && strcmp(camera->port, port) == 0)
+                if ((is_plugged(camera) || timer_is_set(&camera->replug)) && strcmp(camera->port, port) == 0)
                         return camera;
         return NULL;
 }
@@ -1114,7 +1120,7 @@ int world_plug(struct world_camera *camera, const char *port)
         unsigned bus;
         int r;
 
-        if (camera->plugged)
+        if (is_plugged(camera))
                 return -EBUSY;
         if (port || *camera->port) {
                 (void)snprintf(path, sizeof(path), "%s", port ?: camera->port);
@@ -1149,8 +1155,10 @@ int world_unplug(struct world_camera *camera)
                 timer_clear(&camera->replug);
                 return 0;
         }
-        if (!camera->plugged)
+        if (!is_plugged(camera)) {
+                camera->plugged = false;
                 return -ENODEV;
+        }
         camera->plugged = false;
         world_trace(camera->world, camera->name, "unplugged");
         sim_camera_unplug(camera->model);
@@ -1178,7 +1186,7 @@ int world_replug(struct world_camera *camera, const char *port, uint64_t gap)
                         return -EEXIST;
         }
         r = world_unplug(camera);
-        if (r < 0)
+        if (r < 0 && !*camera->port)
                 return r;
         if (port)
                 (void)snprintf(camera->port, sizeof(camera->port), "%s", port);
@@ -1193,7 +1201,7 @@ int world_hub_off(struct world *world, const char *port)
         bool any = false;
 
         TAILQ_FOREACH(camera, &world->cameras, link)
-                if (camera->plugged && is_below(camera->port, port)) {
+                if (is_plugged(camera) && is_below(camera->port, port)) {
                         (void)world_unplug(camera);
                         camera->hub_off = true;
                         any = true;
@@ -1231,7 +1239,7 @@ const char *world_camera_port(const struct world_camera *camera)
 
 bool world_camera_is_plugged(const struct world_camera *camera)
 {
-        return camera->plugged;
+        return is_plugged(camera);
 }
 
 bool world_camera_is_announced(const struct world_camera *camera)

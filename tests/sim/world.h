@@ -51,7 +51,7 @@ const struct sim_config *world_camera_config(const struct world_camera *camera);
 int world_plug(struct world_camera *camera, const char *port);
 /* -ENODEV: not plugged in. */
 int world_unplug(struct world_camera *camera);
-/* Unplugs it and plugs it in again after gap microseconds (0: at once). */
+/* Unplugs it (if it still is plugged in) and plugs it in again after gap microseconds (0: at once).  -ENODEV: it never was. */
 int world_replug(struct world_camera *camera, const char *port, uint64_t gap);
 /* Everything below this port path loses power, the hub too (if there is one); on: they are plugged in again. */
 int world_hub_off(struct world *world, const char *port);
