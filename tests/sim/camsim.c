@@ -51,6 +51,7 @@ struct session {
         size_t used;
         bool busy;                      /* a command has not been answered yet */
         bool ended;                     /* no more input */
+        bool plain_file;                /* is always readable, and epoll will not have it */
         bool prompt;
         LIST_ENTRY(session) link;       /* in camsim->sessions */
 };
@@ -321,6 +322,18 @@ static void session_run(struct session *session, const char *line)
         }
 }
 
+static void read_input(struct session *session)
+{
+        ssize_t n = read(session->in, session->buffer + session->used, sizeof(session->buffer) - session->used - 1);
+
+        if (n < 0 && (errno == EAGAIN || errno == EINTR))
+                return;
+        if (n > 0)
+                session->used += (size_t)n;
+        else
+                session->ended = true;
+}
+
 /* The next line, if there is one and its turn has come. */
 static void on_next(void *userdata)
 {
@@ -340,6 +353,11 @@ static void on_next(void *userdata)
                 return;
         }
         newline = memchr(session->buffer, '\n', session->used);
+        if (!newline && session->plain_file && !session->ended) {
+                read_input(session);
+                newline = memchr(session->buffer, '\n', session->used);
+                session->ended |= !newline;
+        }
         if (!newline && session->ended && session->used > 0)
                 newline = session->buffer + session->used++;
         if (!newline) {
@@ -360,21 +378,15 @@ static void on_next(void *userdata)
 static void on_input(void *userdata, unsigned events)
 {
         struct session *session = userdata;
-        ssize_t n;
 
-        n = read(session->in, session->buffer + session->used, sizeof(session->buffer) - session->used - 1);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-                return;
-        if (n <= 0) {
-                session->ended = true;
+        read_input(session);
+        if (session->ended) {
                 (void)io_watch_set(&session->watch, 0);
                 /* A client that is gone does not wait for its answer. */
                 if (session->in != STDIN_FILENO && session->busy) {
                         session_free(session);
                         return;
                 }
-        } else {
-                session->used += (size_t)n;
         }
         defer_call(&session->next);
 }
@@ -417,18 +429,14 @@ static int script_open(struct camsim *camsim, const char *path)
 static int stdin_open(struct camsim *camsim, bool prompt)
 {
         struct session *session = session_new(camsim, STDIN_FILENO, STDOUT_FILENO);
+        struct stat st;
         int r;
 
         if (!session)
                 return -ENOMEM;
         session->prompt = prompt;
-        r = io_watch_set(&session->watch, IO_READ);
-        if (r == -EPERM) {
-                /* A plain file: always readable, and epoll will not have it. */
-                session->script = fdopen(dup(STDIN_FILENO), "r");
-                session->in = -1;
-                r = session->script ? 0 : -errno;
-        }
+        session->plain_file = fstat(STDIN_FILENO, &st) == 0 && S_ISREG(st.st_mode);
+        r = session->plain_file ? 0 : io_watch_set(&session->watch, IO_READ);
         defer_call(&session->next);
         return r;
 }

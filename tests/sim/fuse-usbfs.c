@@ -134,7 +134,7 @@ static void reply(struct fuse_usbfs *usbfs, uint64_t unique, int error, const vo
         struct iovec parts[2] = { { &header, sizeof(header) }, { (void *)data, size } };
 
         /* ENOENT: the one who asked is gone. */
-        (void)writev(usbfs->fd, parts, error < 0 || size == 0 ? 1 : 2);
+        (void)!writev(usbfs->fd, parts, error < 0 || size == 0 ? 1 : 2);
 }
 
 static void reply_ioctl(struct fuse_usbfs *usbfs, uint64_t unique, int result)

@@ -696,8 +696,8 @@ static int command_image(struct call *call)
         _cleanup_free_ uint8_t *image = NULL;
         enum sim_bootloader which = SIM_BL_1_0_3;
         struct image_options options;
-        enum sim_board board;
-        size_t size;
+        enum sim_board board = SIM_OPENMV2;
+        size_t size = 0;
         int r;
 
         if (!kind)
@@ -901,7 +901,7 @@ static int command_compare(struct call *call)
         struct world_camera *camera;
         _cleanup_free_ uint8_t *bytes = NULL, *file = NULL;
         const char *path;
-        size_t size, same;
+        size_t size = 0, same;
         int r;
 
         r = take_partition(call, &camera, &p);
