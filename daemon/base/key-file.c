@@ -82,6 +82,9 @@ static enum key_item parse_line(struct key_file *file, const char *line, size_t 
 {
         char *s, *equals;
 
+        file->is_heading = false;
+        for (size_t i = 0; i < size && (line[i] == '[' || is_blank(line[i])); i++)
+                file->is_heading |= line[i] == '[';
         if (size > KEY_FILE_LINE_MAX)
                 return wrong(file, "a line longer than 256 characters");
         memcpy(file->buffer, line, size);

@@ -9,6 +9,7 @@
  * goes on after it.
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,7 @@ struct key_file {
         char section[64], argument[64];
         char *key, *value;              /* into buffer, until the next call */
         const char *fault;
+        bool is_heading;                /* the wrong line began a section: what follows belongs to none before it */
         char buffer[KEY_FILE_LINE_MAX + 1];
 };
 

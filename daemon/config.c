@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * The configuration.  A daemon that does not start because of a typing error
+ * rescues nobody, so a wrong line costs itself only; but it is never guessed
+ * what it may have meant.
+ */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/cleanup.h"
+#include "base/key-file.h"
+#include "base/log.h"
+#include "config.h"
+
+#define CONFIG_FILE_MAX (1U << 20)
+
+enum section { SECTION_NONE, SECTION_RECOVERY, SECTION_CAMERA, SECTION_FIRMWARE };
+
+struct config_reader {
+        struct config *config;
+        unsigned line;
+        enum section section;           /* NONE: of a wrong section, whose keys are passed over */
+        struct config_camera *camera;
+        bool automatic_seen, saved_quota_seen;
+};
+
+void config_init(struct config *config)
+{
+        *config = (struct config){ .automatic = true, .saved_quota = CONFIG_SAVED_QUOTA_DEFAULT };
+}
+
+void config_free(struct config *config)
+{
+        free(config->cameras);
+        config->cameras = NULL;
+        config->n_cameras = 0;
+}
+
+/* Each reading function returns what is wrong, or NULL. */
+
+static const char *read_automatic(const char *value, int *ret)
+{
+        int b = parse_boolean(value);
+
+        if (b < 0)
+                return "neither \"yes\" nor \"no\"";
+        *ret = b;
+        return NULL;
+}
+
+static const char *read_recovery(struct config_reader *reader, const char *key, const char *value)
+{
+        const char *fault;
+        int b;
+
+        if (strcmp(key, "automatic") == 0) {
+                if (reader->automatic_seen)
+                        return "given before";
+                fault = read_automatic(value, &b);
+                if (fault)
+                        return fault;
+                reader->config->automatic = b;
+                reader->automatic_seen = true;
+                return NULL;
+        }
+        if (strcmp(key, "saved-quota") == 0) {
+                if (reader->saved_quota_seen)
+                        return "given before";
+                if (parse_size(value, &reader->config->saved_quota) < 0)
+                        return "not a size like 64M";
+                reader->saved_quota_seen = true;
+                return NULL;
+        }
+        return "an unknown key";
+}
+
+static const char *read_camera(struct config_reader *reader, const char *key, const char *value)
+{
+        if (strcmp(key, "automatic") != 0)
+                return "an unknown key";
+        if (reader->camera->automatic >= 0)
+                return "given before";
+        return read_automatic(value, &reader->camera->automatic);
+}
+
+static bool is_version(const char *value)
+{
+        for (const char *c = value; *c; c++)
+                if (!((*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || strchr(".:+-_", *c)))
+                        return false;
+        return *value;
+}
+
+static const char *read_pin(struct config_reader *reader, const char *key, const char *value)
+{
+        struct config *config = reader->config;
+        struct config_pin *pin;
+
+        if (strncmp(key, "pin.", 4) != 0)
+                return "an unknown key";
+        if (!key[4] || strlen(key + 4) >= sizeof(pin->board))
+                return "a pin without a board";
+        if (!is_version(value) || strlen(value) >= sizeof(pin->version))
+                return "not a version";
+        if (config_pin(config, key + 4))
+                return "given before";
+        if (config->n_pins == BOARDS_MAX)
+                return "more pins than there are boards";
+        pin = &config->pins[config->n_pins++];
+        strcpy(pin->board, key + 4);
+        strcpy(pin->version, value);
+        pin->line = reader->line;
+        return NULL;
+}
+
+static const char *begin_section(struct config_reader *reader, const char *name, const char *argument)
+{
+        struct config *config = reader->config;
+        struct config_camera *cameras;
+
+        reader->section = SECTION_NONE;
+        if (strcmp(name, "camera") == 0) {
+                if (!*argument || strlen(argument) >= sizeof(config->cameras[0].name))
+                        return "a camera section needs a key, a serial or a port";
+                for (size_t i = 0; i < config->n_cameras; i++)
+                        if (strcasecmp(config->cameras[i].name, argument) == 0)
+                                return "a second section for this camera";
+                cameras = reallocarray(config->cameras, config->n_cameras + 1, sizeof(*cameras));
+                if (!cameras)
+                        return "no memory for another camera";
+                config->cameras = cameras;
+                reader->camera = &cameras[config->n_cameras++];
+                strcpy(reader->camera->name, argument);
+                reader->camera->automatic = -1;
+                reader->section = SECTION_CAMERA;
+                return NULL;
+        }
+        if (*argument)
+                return "a section that takes no argument";
+        if (strcmp(name, "recovery") == 0)
+                reader->section = SECTION_RECOVERY;
+        else if (strcmp(name, "firmware") == 0)
+                reader->section = SECTION_FIRMWARE;
+        else
+                return "an unknown section";
+        return NULL;
+}
+
+static const char *read_value(struct config_reader *reader, const char *key, const char *value)
+{
+        switch (reader->section) {
+        case SECTION_NONE:
+                break;
+        case SECTION_RECOVERY:
+                return read_recovery(reader, key, value);
+        case SECTION_CAMERA:
+                return read_camera(reader, key, value);
+        case SECTION_FIRMWARE:
+                return read_pin(reader, key, value);
+        }
+        return NULL;
+}
+
+unsigned config_parse(struct config *config, const char *text, size_t size, const char *file)
+{
+        struct config_reader reader = { .config = config };
+        struct key_file keys;
+        enum key_item item;
+        bool in_section = false;
+        unsigned wrong = 0;
+
+        config_init(config);
+        snprintf(config->file, sizeof(config->file), "%s", file);
+        key_file_init(&keys, text, size);
+        while ((item = key_file_next(&keys)) != KEY_ITEM_END) {
+                const char *fault = NULL;
+
+                reader.line = keys.line;
+                switch (item) {
+                case KEY_ITEM_SECTION:
+                        fault = begin_section(&reader, keys.section, keys.argument);
+                        in_section = true;
+                        break;
+                case KEY_ITEM_VALUE:
+                        fault = in_section ? read_value(&reader, keys.key, keys.value) : "a key before the first section";
+                        break;
+                case KEY_ITEM_WRONG:
+                        fault = keys.fault;
+                        /* A heading that cannot be read: what follows does not belong to the section before it. */
+                        if (keys.is_heading) {
+                                reader.section = SECTION_NONE;
+                                in_section = true;
+                        }
+                        break;
+                case KEY_ITEM_END:
+                        break;
+                }
+                if (fault) {
+                        log_warning("%s:%u: %s; %s", file, keys.line, fault,
+                                    item == KEY_ITEM_VALUE || (item == KEY_ITEM_WRONG && !keys.is_heading)
+                                            ? "this line is ignored" : "this section is ignored");
+                        wrong++;
+                }
+        }
+        return wrong;
+}
+
+int config_load(struct config *config, const char *path)
+{
+        _cleanup_free_ char *text = NULL;
+        size_t size;
+        int r;
+
+        config_init(config);
+        r = read_whole_file(path, CONFIG_FILE_MAX, &text, &size);
+        if (r == -ENOENT)
+                return 0;
+        if (r < 0) {
+                log_error("%s: cannot be read (%s); every setting has its default", path, strerror(-r));
+                return r;
+        }
+        return (int)config_parse(config, text, size, path);
+}
+
+unsigned config_check_pins(struct config *config, const struct board_list *boards)
+{
+        size_t n = config->n_pins;
+
+        config->n_pins = 0;
+        for (size_t i = 0; i < n; i++) {
+                struct config_pin pin = config->pins[i];
+                const struct board *board = board_by_any_name(boards, pin.board);
+
+                if (!board || config_pin(config, board->id)) {
+                        log_warning("%s:%u: %s; this line is ignored", config->file, pin.line,
+                                    board ? "a second pin for this board" : "a pin for a board that is not known");
+                        continue;
+                }
+                strcpy(pin.board, board->id);
+                config->pins[config->n_pins++] = pin;
+        }
+        return (unsigned)(n - config->n_pins);
+}
+
+static bool is_named(const struct config_camera *camera, const char *key, const char *serial, const char *port)
+{
+        return (key && strcasecmp(camera->name, key) == 0) || (serial && strcasecmp(camera->name, serial) == 0) ||
+               (port && strcmp(camera->name, port) == 0);
+}
+
+int config_camera_automatic(const struct config *config, const char *key, const char *serial, const char *port)
+{
+        int automatic = -1;
+
+        for (size_t i = 0; i < config->n_cameras; i++) {
+                const struct config_camera *camera = &config->cameras[i];
+
+                if (camera->automatic < 0 || !is_named(camera, key, serial, port))
+                        continue;
+                if (camera->automatic == 0)
+                        return 0;
+                automatic = 1;
+        }
+        return automatic;
+}
+
+const char *config_pin(const struct config *config, const char *board_id)
+{
+        for (size_t i = 0; i < config->n_pins; i++)
+                if (strcasecmp(config->pins[i].board, board_id) == 0)
+                        return config->pins[i].version;
+        return NULL;
+}
