@@ -79,6 +79,10 @@ static struct diagnosis from_verdict(const struct diagnosis_facts *f)
                            "the bootloader on it is none that is known here",
                            "To replace it (it is saved first): camrescue recover %s. If it works, just remove the jumper.",
                            f->name);
+        case REASON_MIXED_SET:
+                return say(DIAGNOSIS_REFUSED,
+                           "a part of its firmware is damaged, and the others belong to another version",
+                           "To write the whole set: camrescue recover %s", f->name);
         case REASON_BOARD_UNKNOWN:
         case REASON_NOT_PROVEN:
         case REASON_STALE_WORD:
