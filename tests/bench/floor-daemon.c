@@ -12,6 +12,7 @@
 #include <event2/event.h>
 #include <libudev.h>
 #include <libusb.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <systemd/sd-bus.h>
 
