@@ -1055,7 +1055,8 @@ static void do_readdir(struct fuse_usbfs *usbfs, const struct fuse_in_header *he
 static void do_open(struct fuse_usbfs *usbfs, const struct fuse_in_header *header, const struct fuse_open_in *in)
 {
         struct usbfs_node *node = node_by_id(usbfs, header->nodeid);
-        struct fuse_open_out out = { .open_flags = FOPEN_DIRECT_IO | FOPEN_NONSEEKABLE };
+        /* Seekable: libusb_wrap_sys_device() seeks to the descriptors' beginning. */
+        struct fuse_open_out out = { .open_flags = FOPEN_DIRECT_IO };
         struct usbfs_file *file;
         int r;
 
