@@ -1,0 +1,241 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * See machine.h.  The machine is the parent, because it reads and writes the
+ * memory of whoever sends a URB, which the kernel allows towards descendants.
+ */
+
+#include "integration/machine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "base/cleanup.h"
+#include "base/loop.h"
+#include "sim/namespace.h"
+#include "sim/world.h"
+
+static int order_fd = -1;               /* the child's end */
+
+struct machine {
+        struct loop *loop;
+        struct world *world;
+        struct io_watch watch;
+        int fd;
+        const char *waits_for;          /* camera whose announcement is to be answered */
+        struct machine_order order;
+};
+
+static void reply(struct machine *machine, int error)
+{
+        struct world_camera *camera = world_camera_by_name(machine->world, machine->order.name);
+        struct machine_answer answer = { .error = error };
+
+        if (camera) {
+                struct sim_camera *model = world_camera_model(camera);
+
+                (void)snprintf(answer.port, sizeof(answer.port), "%s", world_camera_port(camera));
+                (void)snprintf(answer.node, sizeof(answer.node), "/dev/bus/usb/%03u/%03u",
+                               world_camera_bus_number(camera), world_camera_device_number(camera));
+                sim_camera_counters(model, &answer.counters);
+                answer.open_files = world_camera_open_files(camera);
+                if (machine->order.verb == MACHINE_READ)
+                        answer.error = sim_camera_partition_read(model, "FIRMWARE", machine->order.offset, answer.data,
+                                                                 (size_t)machine->order.value);
+        }
+        if (send(machine->fd, &answer, sizeof(answer), MSG_NOSIGNAL) < 0)
+                loop_exit(machine->loop, -errno);
+}
+
+static int make_camera(struct machine *machine)
+{
+        struct machine_order *order = &machine->order;
+        struct world_camera *camera;
+        _cleanup_free_ uint8_t *firmware = NULL;
+        size_t size = sim_image_default_size(order->config.board);
+        int r;
+
+        order->config.name = order->name;
+        r = world_camera_new(machine->world, &order->config, &camera);
+        if (r < 0)
+                return r;
+        sim_camera_install_bootloader(world_camera_model(camera));
+        if (!order->value)
+                return 0;
+        r = sim_image_firmware(order->config.board, "5.0.0", /* seed= */ 1, size, &firmware);
+        if (r < 0)
+                return r;
+        return sim_camera_partition_poke(world_camera_model(camera), "FIRMWARE", 0, firmware, size);
+}
+
+static int plug_all(struct machine *machine)
+{
+        struct world_camera *camera = NULL;
+        int r;
+
+        while ((camera = world_camera_next(machine->world, camera))) {
+                if (*world_camera_port(camera))
+                        continue;
+                r = world_plug(camera, NULL);
+                if (r < 0)
+                        return r;
+        }
+        return 0;
+}
+
+static void obey(struct machine *machine)
+{
+        struct machine_order *order = &machine->order;
+        struct world_camera *camera = world_camera_by_name(machine->world, order->name);
+        int r = 0;
+
+        if (!camera && order->verb != MACHINE_CAMERA && order->verb != MACHINE_PLUG_ALL) {
+                reply(machine, -ENOENT);
+                return;
+        }
+
+        switch (order->verb) {
+        case MACHINE_CAMERA:
+                r = make_camera(machine);
+                break;
+        case MACHINE_PLUG:
+                r = world_plug(camera, *order->port ? order->port : NULL);
+                if (r >= 0) {
+                        machine->waits_for = order->name;
+                        return;
+                }
+                break;
+        case MACHINE_PLUG_ALL:
+                r = plug_all(machine);
+                break;
+        case MACHINE_UNPLUG:
+                r = world_unplug(camera);
+                break;
+        case MACHINE_FAULT:
+                sim_camera_add_fault(world_camera_model(camera), &order->fault);
+                break;
+        case MACHINE_CLEAR_FAULTS:
+                sim_camera_clear_faults(world_camera_model(camera));
+                break;
+        case MACHINE_REFUSE_OPEN:
+                world_camera_refuse_open(camera, order->value);
+                break;
+        case MACHINE_HOLD:
+                r = world_camera_hold(camera, 0, order->value);
+                break;
+        case MACHINE_RESET_COUNTERS:
+                sim_camera_reset_counters(world_camera_model(camera));
+                break;
+        case MACHINE_COUNTERS:
+        case MACHINE_READ:
+                break;
+        }
+        reply(machine, r);
+}
+
+static void on_order(void *userdata, unsigned events)
+{
+        struct machine *machine = userdata;
+
+        if (recv(machine->fd, &machine->order, sizeof(machine->order), 0) != sizeof(machine->order)) {
+                loop_exit(machine->loop, 0);    /* the test has ended */
+                return;
+        }
+        obey(machine);
+}
+
+static void on_change(void *userdata)
+{
+        struct machine *machine = userdata;
+        struct world_camera *camera;
+
+        if (!machine->waits_for)
+                return;
+        camera = world_camera_by_name(machine->world, machine->waits_for);
+        if (camera && world_camera_is_announced(camera)) {
+                machine->waits_for = NULL;
+                reply(machine, 0);
+        }
+}
+
+static int play(int fuse_fd, int fd)
+{
+        struct machine machine = { .fd = fd };
+        struct world_options *options;
+        int r;
+
+        r = loop_new(&machine.loop);
+        if (r < 0)
+                return r;
+        r = world_new(machine.loop, fuse_fd, on_change, &machine, &machine.world);
+        if (r < 0)
+                return r;
+        if (getenv("MACHINE_TRACE"))
+                world_trace_to(machine.world, fopen(getenv("MACHINE_TRACE"), "we"));
+        /* The kernel's leisure is not what is looked at here. */
+        options = world_options(machine.world);
+        options->debounce = options->enumerate = options->udev = options->notice = 0;
+
+        io_watch_init(&machine.watch, machine.loop, fd, on_order, &machine);
+        r = io_watch_set(&machine.watch, IO_READ);
+        if (r >= 0)
+                r = loop_run(machine.loop);
+
+        io_watch_deinit(&machine.watch);
+        machine.world = world_free(machine.world);
+        machine.loop = loop_free(machine.loop);
+        return r;
+}
+
+int machine_run(int (*test)(void))
+{
+        int fuse_fd, sockets[2], status, r;
+        const char *step;
+        pid_t pid;
+
+        r = namespace_enter(NAMESPACE_USER_AUTO, &fuse_fd, &step);
+        if (r < 0) {
+                (void)printf("1..0 # SKIP %s: %s\n", step, strerror(-r));
+                return 77;
+        }
+        (void)setenv("SYSTEMD_DEVICE_VERIFY_SYSFS", "0", /* overwrite= */ 1);
+        if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) < 0)
+                return 99;
+
+        pid = fork();
+        if (pid < 0)
+                return 99;
+        if (pid == 0) {
+                (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+                (void)close(sockets[0]);
+                (void)close(fuse_fd);
+                order_fd = sockets[1];
+                exit(test());
+        }
+
+        (void)close(sockets[1]);
+        r = play(fuse_fd, sockets[0]);
+        if (r < 0) {
+                (void)fprintf(stderr, "The machine broke down: %s\n", strerror(-r));
+                (void)kill(pid, SIGKILL);
+        }
+        (void)close(sockets[0]);
+        if (waitpid(pid, &status, 0) < 0 || r < 0 || !WIFEXITED(status))
+                return 99;
+        return WEXITSTATUS(status);
+}
+
+struct machine_answer machine_ask(const struct machine_order *order)
+{
+        struct machine_answer answer = { .error = -EPIPE };
+
+        if (send(order_fd, order, sizeof(*order), MSG_NOSIGNAL) != sizeof(*order) ||
+            recv(order_fd, &answer, sizeof(answer), 0) != sizeof(answer))
+                abort();
+        return answer;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Runs a test program inside a simulated machine of its own: the parent process
+ * plays the machine (sim/world.h), the child is the test, and gives the parent
+ * orders over a socket.  Where camsim is a command to put around any program, this is
+ * for a test in C that wants to pull the plug between two lines of its own.
+ */
+
+#include "sim/model.h"
+
+enum machine_verb {
+        MACHINE_CAMERA,                 /* new, in a drawer: config, with a bootloader; firmware when value is not 0 */
+        MACHINE_PLUG,                   /* answers when its "add" is out */
+        MACHINE_PLUG_ALL,               /* that were never plugged in, at once; does not wait */
+        MACHINE_UNPLUG,
+        MACHINE_FAULT,
+        MACHINE_CLEAR_FAULTS,
+        MACHINE_REFUSE_OPEN,            /* value: negative errno */
+        MACHINE_HOLD,                   /* another program has interface 0: value */
+        MACHINE_COUNTERS,
+        MACHINE_RESET_COUNTERS,
+        MACHINE_READ,                   /* value bytes of FIRMWARE from offset */
+};
+
+struct machine_order {
+        enum machine_verb verb;
+        char name[16];                  /* of the camera */
+        char port[16];                  /* "": anywhere */
+        struct sim_config config;
+        struct sim_fault fault;
+        int value;
+        uint32_t offset;
+};
+
+struct machine_answer {
+        int error;
+        char port[48], node[32];
+        struct sim_counters counters;
+        unsigned open_files;
+        uint8_t data[4096];
+};
+
+/* Enters the namespaces, forks, and in the child runs test(); returns its result in the parent.  77 where there are no namespaces. */
+int machine_run(int (*test)(void));
+/* In the child. */
+struct machine_answer machine_ask(const struct machine_order *order);
