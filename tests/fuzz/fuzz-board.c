@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * Board files, damaged.  With libFuzzer (-DFUZZ_ENGINE) it is fed by the engine;
- * alone it damages the installed files itself, always in the same way, and
- * prints TAP.  Whatever is understood must hold what its users rely on.
+ * Board files, damaged.  Whatever is understood must hold what its users rely
+ * on; the rest is refused.
  */
 
 #include <dirent.h>
@@ -16,6 +15,7 @@
 #include "base/key-file.h"
 #include "base/log.h"
 #include "core/board.h"
+#include "fuzz/fuzz.h"
 
 static void silence(int level, const struct log_subject *subject, const char *line, void *userdata)
 {
@@ -29,7 +29,10 @@ static void silence(int level, const struct log_subject *subject, const char *li
                 }                                                               \
         } while (0)
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+static int is_board_file(const struct dirent *entry)
+{
+        return strstr(entry->d_name, ".board") != NULL;
+}
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -72,91 +75,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
 }
 
-#ifndef FUZZ_ENGINE
-
-static uint64_t state = UINT64_C(0x9e3779b97f4a7c15);
-
-/* xorshift: the same damage on every machine */
-static uint32_t random_below(uint32_t n)
-{
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        return (uint32_t)(state >> 32) % n;
-}
-
-static size_t damage(char *text, size_t size, size_t room)
-{
-        static const char *const pieces[] = { "0xffffffff", "\n[layout]\n", "= ", "\n", " 0", "firmware ", "[memory x]\n", "\xff" };
-
-        for (uint32_t n = 1 + random_below(4); n > 0 && size > 1; n--) {
-                uint32_t at = random_below((uint32_t)size);
-                const char *piece = pieces[random_below(ELEMENTSOF(pieces))];
-                size_t length = strlen(piece);
-
-                switch (random_below(4)) {
-                case 0:
-                        text[at] = (char)random_below(256);
-                        break;
-                case 1:
-                        memmove(text + at, text + at + 1, size - at - 1);
-                        size--;
-                        break;
-                case 2:
-                        if (size + length <= room) {
-                                memmove(text + at + length, text + at, size - at);
-                                memcpy(text + at, piece, length);
-                                size += length;
-                        }
-                        break;
-                case 3:
-                        if (random_below(8) == 0)
-                                size = at;
-                        else
-                                text[at] = (char)('0' + random_below(10));
-                        break;
-                }
-        }
-        return size;
-}
-
-int main(void)
+/* The installed files, one after the other. */
+size_t fuzz_seed(unsigned n, uint8_t *data, size_t size)
 {
         const char *directory = getenv("CAMRESCUE_BOARDS");
-        struct dirent **entries;
-        unsigned n_files = 0;
-        int n;
+        _cleanup_free_ char *path = NULL, *text = NULL;
+        static struct dirent **entries;
+        static int n_entries = -1;
+        size_t length;
 
-        n = scandir(directory ? directory : "boards", &entries, NULL, alphasort);
-        CHECK(n >= 0);
-        for (int i = 0; i < n; i++) {
-                _cleanup_free_ char *path = NULL, *text = NULL;
-                static char copy[16384];
-                size_t size;
-
-                if (strstr(entries[i]->d_name, ".board") &&
-                    asprintf(&path, "%s/%s", directory ? directory : "boards", entries[i]->d_name) > 0 &&
-                    read_whole_file(path, sizeof(copy) / 2, &text, &size) >= 0) {
-                        n_files++;
-                        for (unsigned round = 0; round < 4000; round++) {
-                                _cleanup_free_ uint8_t *exact = NULL;
-                                size_t damaged;
-
-                                memcpy(copy, text, size);
-                                damaged = damage(copy, size, sizeof(copy));
-                                /* a copy of just that size, so that a sanitizer sees the first byte read too many */
-                                exact = malloc(damaged + (damaged == 0));
-                                CHECK(exact);
-                                memcpy(exact, copy, damaged);
-                                LLVMFuzzerTestOneInput(exact, damaged);
-                        }
-                }
-                free(entries[i]);
-        }
-        free(entries);
-        CHECK(n_files > 0);
-        printf("1..1\nok 1 - damaged board files are refused or sound\n");
-        return 0;
+        if (n_entries < 0)
+                n_entries = scandir(directory ? directory : "boards", &entries, is_board_file, alphasort);
+        if (n_entries < 0 || n >= (unsigned)n_entries ||
+            asprintf(&path, "%s/%s", directory ? directory : "boards", entries[n]->d_name) < 0 ||
+            read_whole_file(path, size, &text, &length) < 0)
+                return 0;
+        memcpy(data, text, length);
+        return length;
 }
-
-#endif
