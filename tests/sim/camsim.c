@@ -469,8 +469,9 @@ static int listen_on(struct camsim *camsim, const char *path)
         int r;
 
         if (path) {
-                camsim->socket_path = path[0] == '/' ? strdup(path) : NULL;
-                if (!camsim->socket_path && asprintf(&camsim->socket_path, "%s/%s", get_current_dir_name(), path) < 0)
+                _cleanup_free_ char *directory = get_current_dir_name();
+
+                if (asprintf(&camsim->socket_path, "%s%s%s", path[0] == '/' ? "" : directory ?: "", path[0] == '/' ? "" : "/", path) < 0)
                         return -ENOMEM;
         } else {
                 const char *temporary = getenv("TMPDIR");
