@@ -34,6 +34,8 @@
 #define H743_WEDGE_WAIT (4000 * MS)
 
 #define BUSY_STALLS_MAX 3               /* quirk 6 */
+#define STALL_WAIT (50 * MS)            /* doubled by each */
+#define STALL_WAIT_ERASE (500 * MS)     /* three of them outlast an erase */
 #define CLEARS_MAX 2                    /* the pair of quirk 3 */
 #define ABORTS_MAX 2
 
@@ -322,7 +324,7 @@ static struct machine_step on_command_sent(struct dfuse *d, const struct machine
         return get_status(d, COMMAND_STATUS, DFU_TIMEOUT_FLASH);
 }
 
-static struct machine_step keep_polling(struct dfuse *d, enum phase phase)
+static struct machine_step keep_polling(struct dfuse *d, enum phase phase, bool stalled)
 {
         struct machine *m = &d->machine;
         /* A device found busy may be busy with anything. */
@@ -341,7 +343,11 @@ static struct machine_step keep_polling(struct dfuse *d, enum phase phase)
                 d->clears = 0;
                 return clear_status(d);
         }
-        wait = MIN(polling_wait(d, erasing), deadline - m->waited);
+        if (stalled)
+                wait = (erasing ? STALL_WAIT_ERASE : STALL_WAIT) << (m->retries - 1);
+        else
+                wait = polling_wait(d, erasing);
+        wait = MIN(wait, deadline - m->waited);
         if (wait == 0)
                 return get_status(d, taking ? TAKE_STATUS : COMMAND_STATUS, DFU_TIMEOUT_FLASH);
         return machine_wait(m, phase, wait);
@@ -355,8 +361,7 @@ static struct machine_step on_command_status(struct dfuse *d, const struct machi
         m->waited += reply->elapsed;
         if (reply->result == USB_STALL && m->retries < BUSY_STALLS_MAX) {
                 m->retries++;
-                d->polls = MAX(d->polls, 1U);
-                return keep_polling(d, COMMAND_WAITED);
+                return keep_polling(d, COMMAND_WAITED, /* stalled= */ true);
         }
         if (reply->result != USB_OK)
                 return fail_result(d, reply);
@@ -366,7 +371,7 @@ static struct machine_step on_command_status(struct dfuse *d, const struct machi
         switch (report.state) {
         case DFU_STATE_DNBUSY:
                 d->poll_ms = report.poll;
-                return keep_polling(d, COMMAND_WAITED);
+                return keep_polling(d, COMMAND_WAITED, /* stalled= */ false);
         case DFU_STATE_DNLOAD_IDLE:
                 return on_command_done(d);
         case DFU_STATE_ERROR:
@@ -446,8 +451,7 @@ static struct machine_step on_take_status(struct dfuse *d, const struct machine_
         m->waited += reply->elapsed;
         if (reply->result == USB_STALL && m->retries < BUSY_STALLS_MAX) {
                 m->retries++;
-                d->polls = MAX(d->polls, 1U);
-                return keep_polling(d, TAKE_WAITED);
+                return keep_polling(d, TAKE_WAITED, /* stalled= */ true);
         }
         if (reply->result != USB_OK)
                 return fail_result(d, reply);
@@ -471,7 +475,7 @@ static struct machine_step on_take_status(struct dfuse *d, const struct machine_
                 if (d->escaped)
                         return machine_fail(m, MACHINE_BUSY_FOREVER);
                 d->poll_ms = report.poll;
-                return keep_polling(d, TAKE_WAITED);
+                return keep_polling(d, TAKE_WAITED, /* stalled= */ false);
         case DFU_STATE_DNLOAD_SYNC:
         case DFU_STATE_DNLOAD_IDLE:
         case DFU_STATE_MANIFEST_SYNC:
