@@ -33,6 +33,7 @@ int survey_init(struct survey *survey, const struct board *board, const struct p
                 .base = partition->start,
                 .executable = board->vector_table && (partition->role == PARTITION_FIRMWARE ||
                                                       partition->role == PARTITION_BOOTLOADER),
+                .in_place = strcmp(board->memories[partition->memory].name, "mram") == 0,
                 .n_units = n,
                 .wanted = wanted,
                 .wanted_size = wanted_size,
@@ -78,6 +79,9 @@ static bool unit_is_interesting(const struct survey *survey)
 
         if (survey->unreadable)
                 return false;
+        /* The very beginning tells blank and impossible, even where nothing is known and nothing wanted. */
+        if (u == 0 && survey->offset == 0)
+                return true;
         for (size_t i = 0; i < survey->n_candidates; i++) {
                 const struct survey_candidate *c = &survey->candidates[i];
 
@@ -166,7 +170,7 @@ static void feed_candidate(struct survey *survey, struct survey_candidate *c, ui
                         return;
                 }
         }
-        if (equal < size && !is_padding(c, offset + equal, data + equal, size - equal))
+        if (equal < size && !survey->in_place && !is_padding(c, offset + equal, data + equal, size - equal))
                 c->match = SURVEY_DEAD;
 }
 

@@ -39,6 +39,7 @@ struct survey {
         const struct board *board;
         uint32_t base;                  /* device address of offset 0 */
         bool executable;                /* its first words are a vector table */
+        bool in_place;                  /* memory that is never erased (MRAM): behind an image's end stands what stood there before */
         struct erase_unit *units;       /* of the whole partition; owned */
         size_t n_units;
         struct survey_candidate candidates[SURVEY_CANDIDATES_MAX];

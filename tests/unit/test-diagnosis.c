@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Diagnosis: each state and each verdict has its code and a sentence that helps,
+ * and the longest names are not cut off.
+ */
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "core/diagnosis.h"
+
+/* The longest that there are: SERIAL_MAX, PORT_PATH_MAX and CAMERA_KEY_MAX allow no more. */
+#define LONGEST_NAME "P:3-1.4.2.1.3.7.4.2.1.3.7.4.2.1"
+
+static struct diagnosis_facts facts_in(enum camera_state state)
+{
+        return (struct diagnosis_facts){
+                .state = state, .mode = CAMERA_MODE_BOOTLOADER, .port = "3-1.4", .board_name = "OpenMV Cam M7",
+                .name = "34303639330D5113001F002A", .automatic = true, .detail = "",
+        };
+}
+
+static void expect(const struct diagnosis_facts *facts, enum diagnosis_code code, const char *word_in_text,
+                   const char *word_in_advice)
+{
+        struct diagnosis d = diagnosis_of(facts);
+
+        if (d.code != code)
+                fail_msg("%s: %s instead of %s", camera_state_to_string(facts->state), diagnosis_code_to_string(d.code),
+                         diagnosis_code_to_string(code));
+        if (word_in_text && !strstr(d.text, word_in_text))
+                fail_msg("\"%s\" does not say \"%s\"", d.text, word_in_text);
+        if (word_in_advice && !strstr(d.advice, word_in_advice))
+                fail_msg("\"%s\" does not say \"%s\"", d.advice, word_in_advice);
+}
+
+static void quiet_states(void **unused)
+{
+        static const enum camera_state quiet[] = {
+                CAMERA_ABSENT, CAMERA_PASSING, CAMERA_BOOTING, CAMERA_RUNNING, CAMERA_OPENING, CAMERA_EXAMINING,
+                CAMERA_UPDATING, CAMERA_RELEASING, CAMERA_CONFIRMING,
+        };
+
+        (void)unused;
+        for (size_t i = 0; i < ELEMENTSOF(quiet); i++) {
+                struct diagnosis_facts facts = facts_in(quiet[i]);
+
+                expect(&facts, DIAGNOSIS_NONE, NULL, NULL);
+                assert_string_equal(diagnosis_of(&facts).text, "");
+        }
+}
+
+static void silent(void **unused)
+{
+        struct diagnosis_facts facts = facts_in(CAMERA_SILENT);
+
+        (void)unused;
+        expect(&facts, DIAGNOSIS_SILENT_BOOT, "no running camera", "plug it in again");
+        facts.looked = true;
+        facts.reason = REASON_INTACT;
+        expect(&facts, DIAGNOSIS_INTACT_SILENT, "does not come up", "script");
+        facts.reason = REASON_UNKNOWN_FIRMWARE;
+        expect(&facts, DIAGNOSIS_UNKNOWN_FIRMWARE, NULL, "camrescue recover 34303639330D5113001F002A --replace-unknown");
+        facts.update_not_seen = true;
+        expect(&facts, DIAGNOSIS_NOT_SEEN, "written and verified", "Unplug");
+}
+
+static void waiting(void **unused)
+{
+        struct diagnosis_facts facts = facts_in(CAMERA_WAITING);
+
+        (void)unused;
+        expect(&facts, DIAGNOSIS_AWAITED, NULL, "Plug it in again");
+        facts.restored = true;
+        expect(&facts, DIAGNOSIS_RESTORED_JUMPER, "restored", "without the jumper");
+        facts = facts_in(CAMERA_RUNNING);
+        facts.update_open = true;
+        expect(&facts, DIAGNOSIS_WAITING_FOR_REPLUG, "update", "plug it in again");
+}
+
+static void rom(void **unused)
+{
+        struct diagnosis_facts facts = facts_in(CAMERA_JUMPER);
+
+        (void)unused;
+        facts.mode = CAMERA_MODE_ROM_DFU;
+        expect(&facts, DIAGNOSIS_JUMPER, "good", "Remove the jumper");
+        facts.restored = true;
+        expect(&facts, DIAGNOSIS_RESTORED_JUMPER, "restored and verified", "Remove the jumper");
+        facts = facts_in(CAMERA_UNPROVEN);
+        facts.mode = CAMERA_MODE_ROM_DFU;
+        facts.board_name = NULL;
+        facts.name = "3-1.4";
+        expect(&facts, DIAGNOSIS_UNPROVEN, "not touched", "camrescue recover 3-1.4 --board");
+        facts.state = CAMERA_ASKING;
+        facts.looked = true;
+        facts.reason = REASON_NOT_PROVEN;
+        expect(&facts, DIAGNOSIS_ASK_BOARD, NULL, "--board");
+        facts.reason = REASON_UNKNOWN_BOOTLOADER;
+        expect(&facts, DIAGNOSIS_UNKNOWN_BOOTLOADER, NULL, "camrescue recover 3-1.4");
+        facts.reason = REASON_SOUND_BOOTLOADER;
+        expect(&facts, DIAGNOSIS_JUMPER, NULL, "jumper");
+}
+
+static void hands_needed(void **unused)
+{
+        struct diagnosis_facts facts = facts_in(CAMERA_BLOCKED);
+
+        (void)unused;
+        expect(&facts, DIAGNOSIS_BUSY, "another program", "waits");
+        facts.permission = true;
+        expect(&facts, DIAGNOSIS_NO_PERMISSION, "not accessible", "udev");
+        facts = facts_in(CAMERA_NO_FIRMWARE);
+        expect(&facts, DIAGNOSIS_NO_FIRMWARE, NULL, "camrescue firmware import");
+        facts = facts_in(CAMERA_UNREADABLE);
+        expect(&facts, DIAGNOSIS_UNREADABLE, "does not answer", "cable");
+        facts = facts_in(CAMERA_LEFT_ALONE);
+        facts.mode = CAMERA_MODE_VCP_BOOTLOADER;
+        expect(&facts, DIAGNOSIS_OLD_BOOTLOADER, "serial bootloader", NULL);
+        facts.mode = CAMERA_MODE_OTHER;
+        expect(&facts, DIAGNOSIS_NOT_HANDLED, NULL, NULL);
+        facts = facts_in(CAMERA_FAILED);
+        expect(&facts, DIAGNOSIS_IGNORES_DETACH, "does not leave", "Unplug");
+        facts.detail = "writing: write-refused (errWRITE)";
+        expect(&facts, DIAGNOSIS_FAILED, "errWRITE", "Unplug");
+        facts = facts_in(CAMERA_ASKING);
+        expect(&facts, DIAGNOSIS_REFUSED, "stopped", "camrescue recover");
+        facts.looked = true;
+        facts.reason = REASON_AUTOMATIC_OFF;
+        facts.automatic = false;
+        expect(&facts, DIAGNOSIS_AUTOMATIC_OFF, NULL, "camrescue recover");
+}
+
+/* Whatever the verdict says, a person gets a sentence and knows what to do. */
+static void every_reason(void **unused)
+{
+        (void)unused;
+        for (int r = 0; r < _VERDICT_REASON_MAX; r++) {
+                struct diagnosis_facts facts = facts_in(CAMERA_ASKING);
+                struct diagnosis d;
+
+                facts.looked = true;
+                facts.reason = (enum verdict_reason)r;
+                d = diagnosis_of(&facts);
+                assert_int_not_equal(d.code, DIAGNOSIS_NONE);
+                assert_true(strlen(d.text) > 10);
+                assert_true(strlen(d.advice) > 10);
+        }
+}
+
+/* A sentence ends in a full stop or is a clause; one that was cut is as long as its room. */
+static void nothing_is_cut(void **unused)
+{
+        (void)unused;
+        for (int s = 0; s < _CAMERA_STATE_MAX; s++)
+                for (int r = 0; r < _VERDICT_REASON_MAX; r++)
+                        for (unsigned bits = 0; bits < 128; bits++) {
+                                struct diagnosis_facts facts = facts_in((enum camera_state)s);
+                                struct diagnosis d;
+
+                                facts.name = LONGEST_NAME;
+                                facts.reason = (enum verdict_reason)r;
+                                facts.looked = bits & 1;
+                                facts.update_open = bits & 2;
+                                facts.update_not_seen = bits & 4;
+                                facts.restored = bits & 8;
+                                facts.permission = bits & 16;
+                                facts.mode = bits & 32 ? CAMERA_MODE_ROM_DFU : CAMERA_MODE_VCP_BOOTLOADER;
+                                /* The longest of camera.detail. */
+                                facts.detail = bits & 64 ? "what was written does not read back equal, even after writing it again: "
+                                                           "the flash is worn out or not erased (dual-bank option bytes?)" : "";
+                                d = diagnosis_of(&facts);
+                                if (strlen(d.text) + 1 >= sizeof(d.text) || strlen(d.advice) + 1 >= sizeof(d.advice))
+                                        fail_msg("cut: \"%s\" / \"%s\"", d.text, d.advice);
+                                assert_int_equal(d.code == DIAGNOSIS_NONE, d.text[0] == '\0');
+                                assert_int_equal(d.code == DIAGNOSIS_NONE, d.advice[0] == '\0');
+                        }
+}
+
+static void names(void **unused)
+{
+        (void)unused;
+        for (int i = 0; i < _DIAGNOSIS_CODE_MAX; i++) {
+                assert_non_null(diagnosis_code_to_string((enum diagnosis_code)i));
+                assert_int_equal(diagnosis_code_from_string(diagnosis_code_to_string((enum diagnosis_code)i)), i);
+        }
+}
+
+int main(void)
+{
+        const struct CMUnitTest tests[] = {
+                { "/diagnosis/nothing-to-say-while-it-goes-well", quiet_states, NULL, NULL, NULL },
+                { "/diagnosis/silent", silent, NULL, NULL, NULL },
+                { "/diagnosis/waiting", waiting, NULL, NULL, NULL },
+                { "/diagnosis/rom", rom, NULL, NULL, NULL },
+                { "/diagnosis/hands-needed", hands_needed, NULL, NULL, NULL },
+                { "/diagnosis/every-reason-has-a-sentence", every_reason, NULL, NULL, NULL },
+                { "/diagnosis/nothing-is-cut", nothing_is_cut, NULL, NULL, NULL },
+                { "/diagnosis/names", names, NULL, NULL, NULL },
+        };
+
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
