@@ -5,7 +5,7 @@
  * stacks (TinyUSB in the OpenMV bootloader, ST's elsewhere) are decided by mode.
  */
 
-#include <stdarg.h>
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -238,6 +238,16 @@ bool sim_standard_request(struct sim_camera *camera, struct transfer *transfer)
                 return true;
         }
         return false;
+}
+
+int sim_camera_string(const struct sim_camera *camera, uint8_t index, char *ret, size_t size)
+{
+        const char *string = index > 0 ? string_of(camera, index) : NULL;
+
+        if (!string)
+                return -ENOENT;
+        snprintf(ret, size, "%s", string);
+        return 0;
 }
 
 void sim_camera_descriptors(struct sim_camera *camera, struct sim_descriptors *ret)

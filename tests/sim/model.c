@@ -729,6 +729,8 @@ void sim_config_default(struct sim_config *config, enum sim_board board, unsigne
         switch (sim_board_data[board].chip) {
         case SIM_F427:
                 config->f4_first_dfu_error = true;
+                /* A foreign device may get another chip; this one matters to an H743 only. */
+                config->h743_rev_v = board == SIM_FOREIGN;
                 break;
         case SIM_H743:
                 config->h743_rev_v = true;

@@ -158,6 +158,8 @@ struct sim_descriptors {
         bool has_cdc;                   /* runtime and VCP: the front end makes a ttyACM */
 };
 void sim_camera_descriptors(struct sim_camera *camera, struct sim_descriptors *ret);
+/* What it answers for string descriptor index, as text; -ENOENT: it stalls. */
+int sim_camera_string(const struct sim_camera *camera, uint8_t index, char *ret, size_t size);
 /* Any control transfer on endpoint 0, SET_CONFIGURATION and SET_INTERFACE included.  Never completes from inside this call. */
 void sim_camera_submit(struct sim_camera *camera, struct sim_urb *urb);
 /* Completes it with -ENOENT if still pending (from inside this call); false if unknown. */
