@@ -63,6 +63,7 @@ enum phase {
         READ_ABORTED,           /* after Set Address */
         UPLOADED,
         READ_ENDED,
+        PEEK_CLEARED,
         LEAVE_SENT,
         LEFT,
 };
@@ -172,10 +173,24 @@ static struct machine_step on_explained(struct dfuse *d, const struct machine_re
                 return fail_result(d, reply);
         if (!dfu_report_parse(reply, &report))
                 return machine_fail(&d->machine, MACHINE_BAD_REPLY);
-        if (report.state == DFU_STATE_ERROR && report.status != DFU_STATUS_STALLEDPKT)
-                return fail_status(d, report.status);
         d->machine.status = report.status;
-        return machine_fail(&d->machine, MACHINE_STALLED);
+        d->state = report.state;
+        if (report.state == DFU_STATE_ERROR && report.status != DFU_STATUS_STALLEDPKT)
+                d->refusal = machine_outcome_of_status(report.status);
+        else
+                d->refusal = MACHINE_STALLED;
+        if (d->machine.op != OP_PEEK || report.state != DFU_STATE_ERROR)
+                return machine_fail(&d->machine, d->refusal);
+        d->state = STATE_UNKNOWN;
+        return machine_out(&d->machine, PEEK_CLEARED, DFU_CLRSTATUS, 0, NULL, 0, DFU_TIMEOUT_REQUEST);
+}
+
+static struct machine_step on_peek_cleared(struct dfuse *d, const struct machine_reply *reply)
+{
+        /* Politeness only; a device that is gone meanwhile is another matter. */
+        if (reply->result == USB_GONE)
+                return fail_result(d, reply);
+        return machine_fail(&d->machine, d->refusal);
 }
 
 /* How long to leave a busy device alone.  What it asks for, within bounds; but never the same short time for ever. */
@@ -472,8 +487,6 @@ static struct machine_step on_take_status(struct dfuse *d, const struct machine_
                         m->status = report.status;
                 return clear_status(d);
         case DFU_STATE_DNBUSY:
-                if (d->escaped)
-                        return machine_fail(m, MACHINE_BUSY_FOREVER);
                 d->poll_ms = report.poll;
                 return keep_polling(d, TAKE_WAITED, /* stalled= */ false);
         case DFU_STATE_DNLOAD_SYNC:
@@ -616,6 +629,8 @@ struct machine_step dfuse_next(struct dfuse *dfuse, const struct machine_reply *
                 return on_uploaded(dfuse, reply);
         case READ_ENDED:
                 return on_read_ended(dfuse, reply);
+        case PEEK_CLEARED:
+                return on_peek_cleared(dfuse, reply);
         case LEAVE_SENT:
                 return on_leave_sent(dfuse, reply);
         case LEFT:

@@ -28,6 +28,7 @@ struct dfuse {
         uint32_t poll_ms;               /* last bwPollTimeout of the present command */
         unsigned polls, clears, aborts;
         bool escaped;                   /* the way out of quirk 3 was taken in the present wait */
+        enum machine_outcome refusal;   /* of a peek, while its traces are removed */
         bool erased;                    /* ... and the wait was for the erase of this operation */
 };
 
@@ -40,7 +41,8 @@ int dfuse_init(struct dfuse *dfuse, uint16_t transfer_size, bool h743);
  * is the error that was cleared, if any.  Also the way to let go politely after an operation that failed. */
 void dfuse_begin_take(struct dfuse *dfuse);
 /* Read only with UPLOAD from the default pointer 0x08000000 (no DNLOAD at all is sent): for a device that is not proven ours.
- * size <= DFUSE_READ_UNPROVEN_MAX.  MACHINE_ADDRESS_REFUSED if this session has moved the pointer. */
+ * size <= DFUSE_READ_UNPROVEN_MAX.  MACHINE_ADDRESS_REFUSED if this session has moved the pointer.  A refused UPLOAD leaves
+ * dfuERROR behind; that is cleared before the end, for the owner's flasher. */
 void dfuse_begin_peek(struct dfuse *dfuse, uint32_t size);
 /* Set Address Pointer, ABORT, UPLOADs of transfer_size from block 2; at the end ABORT to dfuIDLE.  address must be a
  * multiple of transfer_size (every erase unit's start is): the last UPLOAD asks for a whole block and what is beyond size is cut off

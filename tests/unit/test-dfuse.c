@@ -549,7 +549,13 @@ static void lying_poll_timeouts_are_bounded(void **state)
 
 static void protection_is_told_from_damage(void **state)
 {
-        static const struct exchange peek[] = { UPLOAD_FAILS(2, SIZE, USB_STALL), IN_ERROR(DFU_STATUS_VENDOR) };
+        static const struct exchange peek[] = { UPLOAD_FAILS(2, SIZE, USB_STALL), IN_ERROR(DFU_STATUS_VENDOR), CLRSTATUS };
+        static const struct exchange stays[] = {
+                UPLOAD_FAILS(2, SIZE, USB_STALL), IN_ERROR(DFU_STATUS_VENDOR), CLRSTATUS_FAILS(USB_STALL),
+        };
+        static const struct exchange leaves[] = {
+                UPLOAD_FAILS(2, SIZE, USB_STALL), IN_ERROR(DFU_STATUS_VENDOR), CLRSTATUS_FAILS(USB_GONE),
+        };
         static const struct exchange erase[] = { DNLOAD(0, 5, erase_08004000), BUSY(0), WAITING(0, 20 * MS), IN_ERROR(DFU_STATUS_VENDOR) };
         static const struct exchange refused[] = { DNLOAD_FAILS(0, 5, USB_STALL), IN_ERROR(DFU_STATUS_VENDOR) };
         static const struct exchange stalled[] = { DNLOAD_FAILS(0, 5, USB_STALL), IN_ERROR(DFU_STATUS_STALLEDPKT) };
@@ -562,6 +568,10 @@ static void protection_is_told_from_damage(void **state)
         step = PLAY(next, &d, peek);
         assert_failed(step, MACHINE_PROTECTED);
         assert_int_equal(step.status, DFU_STATUS_VENDOR);
+        begin_peek(&d);
+        assert_failed(PLAY(next, &d, stays), MACHINE_PROTECTED);
+        begin_peek(&d);
+        assert_failed(PLAY(next, &d, leaves), MACHINE_GONE);
         begin_erase(&d);
         assert_failed(PLAY(next, &d, erase), MACHINE_PROTECTED);
         begin_erase(&d);

@@ -695,6 +695,7 @@ static void read_protection_is_named_for_every_operation(void **state)
                 rom_take(&s);
                 dfuse_begin_peek(&s.dfuse, 64);
                 assert_outcome(rom_do(&s), MACHINE_PROTECTED);
+                assert_int_equal(bench_state(bench), DFU_STATE_IDLE);
                 dfuse_begin_read(&s.dfuse, 0x08000000, 64);
                 assert_outcome(rom_do(&s), MACHINE_PROTECTED);
                 dfuse_begin_erase(&s.dfuse, 0x08000000);
@@ -757,7 +758,7 @@ static void n6_rom_refuses_by_name(void **state)
         rom_take(&s);
         dfuse_begin_peek(&s.dfuse, 64);
         assert_outcome(rom_do(&s), MACHINE_STALLED);
-        rom_take(&s);
+        assert_int_equal(bench_state(bench), DFU_STATE_IDLE);
         bench_free(bench);
 }
 
