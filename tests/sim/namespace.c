@@ -106,7 +106,8 @@ static int bind_node(const char *name)
 
 static int build_dev(int fuse_fd, const char **step)
 {
-        static const char *const nodes[] = { "null", "zero", "full", "random", "urandom", "tty" };
+        static const char *const nodes[] = { "null", "zero", "full", "random", "urandom", "tty",
+                                             "fuse" };      /* one may run inside another */
         static const char *const directories[] = { "/mnt/pts", "/mnt/bus", "/mnt/bus/usb" };
         static const struct { const char *target, *name; } links[] = {
                 { "pts/ptmx", "/mnt/ptmx" },

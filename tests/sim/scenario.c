@@ -1345,7 +1345,7 @@ static int condition_holds(struct world_camera *camera, const char *condition)
                 for (int i = 0; i < (int)_SIM_MODE_MAX; i++)
                         if (strcmp(value + 1, sim_mode_name((enum sim_mode)i)) == 0)
                                 /* A mode that shows is there when programs have heard of it. */
-                                return (int)mode == i && world_camera_is_announced(camera) == (i >= (int)SIM_ROM_DFU);
+                                return (int)mode == i && (i < (int)SIM_ROM_DFU || world_camera_is_announced(camera));
                 return -EINVAL;
         }
         if (strncmp(condition, "announced=", 10) == 0)
