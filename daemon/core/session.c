@@ -126,6 +126,7 @@ struct session {
         unsigned units_written, units_total;
 
         enum session_end end_after_leaving;
+        bool deconfigured;              /* its configuration was taken away, because it did not leave on DETACH */
         char message[256];
 };
 
@@ -367,13 +368,11 @@ static void on_leave_deadline(struct session *s)
 {
         static const struct usb_setup deconfigure = { .request_type = 0x00, .request = 0x09, .value = 0 };
 
-        if (s->end_after_leaving == _SESSION_END_MAX)
-                return;
-        if (s->sighting.device != 0xffff) {
+        if (!s->deconfigured) {
                 /* DETACH is not obeyed: bcdDevice 0x0200 in forced mode.  SET_CONFIGURATION(0) makes every version leave (dfu.md
                  * A.7), and everything is complete. */
                 session_log(s, LOG_NOTICE, "does not leave on DETACH: taking its configuration away");
-                s->sighting.device = 0xffff;
+                s->deconfigured = true;
                 if (usb_submit(s->device, &deconfigure, NULL, DFU_TIMEOUT_REQUEST, on_deconfigured, s) >= 0)
                         return;
         }
@@ -1423,7 +1422,6 @@ int session_new(const struct session_context *context, const struct session_even
                 .mode = mode,
                 .wish = *wish,
                 .step = SESSION_OPENING,
-                .end_after_leaving = _SESSION_END_MAX,
         };
         s->subject = (struct log_subject){ .camera = s->wish.camera, .port = s->sighting.port };
         timer_init(&s->timer, context->loop, on_timer, s);
