@@ -195,6 +195,13 @@ static int camera_automatic(void *userdata, const char *key, const char *serial,
         return config_camera_automatic(&daemon->config, key, serial, port);
 }
 
+static const char *pin_of_board(void *userdata, const char *board_id)
+{
+        struct daemon *daemon = userdata;
+
+        return config_pin(&daemon->config, board_id);
+}
+
 /* --- birth and death --- */
 
 static int start(struct daemon *daemon, const struct daemon_options *options)
@@ -211,12 +218,13 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
         timer_init(&daemon->watchdog, daemon->loop, on_watchdog, daemon);
         timer_init(&daemon->stopping, daemon->loop, on_stopping, daemon);
 
-        config_load(&daemon->config, options->configuration);
+        (void)config_load(&daemon->config, options->configuration);    /* what was wrong was said; the defaults hold */
         r = board_list_load(&daemon->boards, options->boards_directory);
         if (r < 0) {
                 log_error("no usable board file in %s: %s", options->boards_directory, strerror(-r));
                 return r;
         }
+        (void)config_check_pins(&daemon->config, &daemon->boards);
         r = journal_open(daemon->loop, options->state_directory, &daemon->journal);
         if (r < 0) {
                 log_error("cannot use the state directory %s: %s", options->state_directory, strerror(-r));
@@ -234,7 +242,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
         }
         context = (struct session_context){
                 .loop = daemon->loop, .usb = daemon->usb, .store = daemon->store, .journal = daemon->journal,
-                .boards = &daemon->boards,
+                .boards = &daemon->boards, .pin = pin_of_board, .pin_userdata = daemon,
         };
         settings = (struct registry_settings){
                 .automatic = daemon->config.automatic, .camera_automatic = camera_automatic,
@@ -280,6 +288,7 @@ int daemon_new(const struct daemon_options *options, struct daemon **ret)
         if (!daemon)
                 return -ENOMEM;
         daemon->told_attached = SIZE_MAX;
+        config_init(&daemon->config);
         r = start(daemon, options);
         if (r < 0) {
                 daemon_free(daemon);

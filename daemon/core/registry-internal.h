@@ -21,6 +21,7 @@ struct registry {
         struct camera_list cameras;
         struct update_list updates;
         uint64_t next_update;
+        struct journal_watch watch;
         /* A camera whose identity its ROM hides was restored here: its bootloader is awaited. */
         char expected_port[PORT_PATH_MAX];
         const struct board *expected_board;

@@ -20,6 +20,45 @@
 
 DEFINE_FREEP(registry)
 
+/* What an open update will write is kept, whatever people remove. */
+static bool is_blob_in_use(void *userdata, const struct digest *digest)
+{
+        struct registry *registry = userdata;
+        const struct update *update;
+
+        TAILQ_FOREACH(update, &registry->updates, link)
+                for (size_t i = 0; update_is_open(update) && i < update->record.n_images; i++)
+                        if (digest_equal(&update->record.images[i].digest, digest))
+                                return true;
+        return false;
+}
+
+static bool is_camera_in_use(void *userdata, const char *key)
+{
+        struct registry *registry = userdata;
+        const struct camera *camera = registry_camera_by_key(registry, key);
+
+        return camera && update_is_open(camera->update);
+}
+
+/* The database was begun anew: what is in memory is all there is. */
+static void on_journal_reset(void *userdata)
+{
+        struct registry *registry = userdata;
+        struct camera *camera;
+        struct update *update;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (camera->stored)
+                        camera_store(camera);
+        TAILQ_FOREACH(update, &registry->updates, link) {
+                update_store(update);
+                for (size_t i = 0; i < update->n_wear; i++)
+                        (void)journal_put_wear(registry->context.journal, update->record.id, update->wear[i].partition,
+                                               update->wear[i].unit, update->wear[i].erases);
+        }
+}
+
 int registry_new(const struct session_context *context, const struct registry_settings *settings, struct registry **ret)
 {
         struct registry *registry = calloc(1, sizeof(*registry));
@@ -31,6 +70,10 @@ int registry_new(const struct session_context *context, const struct registry_se
         registry->next_update = journal_last_update_number(context->journal) + 1;
         TAILQ_INIT(&registry->cameras);
         TAILQ_INIT(&registry->updates);
+        registry->watch = (struct journal_watch){ .on_reset = on_journal_reset, .userdata = registry };
+        journal_watch(context->journal, &registry->watch);
+        store_set_blob_in_use(context->store, is_blob_in_use, registry);
+        store_set_camera_in_use(context->store, is_camera_in_use, registry);
         *ret = registry;
         return 0;
 }
@@ -43,6 +86,9 @@ struct registry *registry_free(struct registry *registry)
         if (!registry)
                 return NULL;
         registry->n_observers = 0;
+        journal_unwatch(&registry->watch);
+        store_set_blob_in_use(registry->context.store, NULL, NULL);
+        store_set_camera_in_use(registry->context.store, NULL, NULL);
         while ((camera = TAILQ_FIRST(&registry->cameras))) {
                 TAILQ_REMOVE(&registry->cameras, camera, link);
                 camera_free(camera);
@@ -369,6 +415,7 @@ static int match_camera(struct registry *registry, const struct sighting *sighti
                         withdraw_camera(registry, camera);
                         if (camera->stored)
                                 (void)journal_rename_camera(registry->context.journal, camera->record.key, result->key);
+                        store_rename_camera(registry->context.store, camera->record.key, result->key);
                         snprintf(camera->record.key, sizeof(camera->record.key), "%s", result->key);
                         if (camera->update)
                                 snprintf(camera->update->record.camera, sizeof(camera->update->record.camera), "%s", result->key);
@@ -448,8 +495,12 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
         camera = camera_at(registry, sighting->port);
         if (camera) {
                 if (camera->sighting.vendor == sighting->vendor && camera->sighting.product == sighting->product &&
-                    strcmp(camera->sighting.node, sighting->node) == 0)
-                        return;         /* told twice */
+                    strcmp(camera->sighting.node, sighting->node) == 0) {
+                        /* Told twice: something about its node has changed, its permissions perhaps. */
+                        if (camera->state == CAMERA_BLOCKED)
+                                camera_event(camera, EVENT_DEADLINE);
+                        return;
+                }
                 registry_gone(registry, sighting->port);
         }
 

@@ -86,9 +86,9 @@ static bool find_firmware(struct registry *registry, const struct camera *camera
         if (request->firmware && strncmp(request->firmware, "sha256:", 7) == 0)
                 return find_by_id(registry, camera, request->firmware + 7, ret);
         /* What people ask for is the newest, unless they name something: "last ran" is for recovery. */
-        if (store_choose(registry->context.store, camera->board, layout_of(camera), request->firmware ?: "",
-                         request->wish == WISH_RECOVER ? camera->record.firmware_version : "", /* unattended= */ false,
-                         request->romfs, &choice) < 0)
+        if (session_context_choose(&registry->context, camera->board, layout_of(camera), request->firmware ?: "",
+                                   request->wish == WISH_RECOVER ? camera->record.firmware_version : "",
+                                   /* unattended= */ false, request->romfs, &choice) < 0)
                 return false;
         for (size_t i = 0; i < choice.n_images; i++) {
                 add_image(ret, choice.images[i]->partition, &choice.images[i]->digest, choice.images[i]->size);

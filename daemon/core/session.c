@@ -110,6 +110,9 @@ struct session {
         uint8_t alt_string[BOARD_PARTITIONS_MAX * 2];
         size_t n_alts, reading_alt;
 
+        struct blob *fetched[SURVEY_CANDIDATES_MAX * 2];        /* held until the targets hold what they need */
+        size_t n_fetched, fetch_image, fetch_firmware, fetch_saved;
+
         struct target targets[SESSION_TARGETS_MAX];
         size_t n_targets, target;
         size_t unit;
@@ -133,6 +136,12 @@ struct session {
 #define session_log(s, level, ...) log_about(level, &(s)->subject, __VA_ARGS__)
 
 /* --- the end --- */
+
+static void drop_fetched(struct session *s)
+{
+        while (s->n_fetched > 0)
+                blob_unref(s->fetched[--s->n_fetched]);
+}
 
 static void let_go(struct session *s)
 {
@@ -244,8 +253,11 @@ static void on_machine_failed(struct session *s, const struct machine_step *step
                 timer_set(&s->timer, LEAVE_WAIT);
                 return;
         }
-        if (s->step == SESSION_COMPARING && step->outcome != MACHINE_TIMEOUT) {
-                /* Unreadable flash is evidence, not the end: the verdict knows what to make of it. */
+        if (s->step == SESSION_COMPARING && !s->wish.peek_only &&
+            (step->outcome == MACHINE_DEVICE_ERROR || step->outcome == MACHINE_PROTECTED ||
+             step->outcome == MACHINE_ADDRESS_REFUSED)) {
+                /* Flash that the device says it cannot read is evidence, and the verdict knows what to make of it.  Trouble on
+                 * the bus is none: a cable being pulled may look like that. */
                 session_log(s, LOG_WARNING, "cannot read %s: %s", s->targets[s->target].partition.name,
                             op_failure(step, buffer, sizeof(buffer)));
                 survey_unreadable(&s->targets[s->target].survey);
@@ -1071,6 +1083,19 @@ static int add_target(struct session *s, const struct partition *partition, uint
         return 0;
 }
 
+int session_context_choose(const struct session_context *context, const struct board *board, const struct layout *layout,
+                           const char *named, const char *last_ran, bool unattended, bool with_romfs, struct choice *ret)
+{
+        const char *pin = !named[0] && context->pin ? context->pin(context->pin_userdata, board->id) : NULL;
+
+        if (pin && store_choose(context->store, board, layout, pin, "", /* unattended= */ false, with_romfs, ret) >= 0) {
+                ret->reason = CHOICE_PINNED;
+                snprintf(ret->text, sizeof(ret->text), "pinned by the administrator");
+                return 0;
+        }
+        return store_choose(context->store, board, layout, named, last_ran, unattended, with_romfs, ret);
+}
+
 static const struct update_image_record *image_for(const struct session *s, const char *partition)
 {
         for (size_t i = 0; i < s->decision.n_images; i++)
@@ -1100,8 +1125,8 @@ static void choose_images(struct session *s)
         }
         if (s->wish.n_images > 0)
                 return;
-        if (store_choose(s->context.store, s->board, s->layout, s->wish.named, s->wish.last_ran,
-                         s->wish.wish == WISH_UNATTENDED, s->wish.word_romfs, &choice) < 0)
+        if (session_context_choose(&s->context, s->board, s->layout, s->wish.named, s->wish.last_ran,
+                                   s->wish.wish == WISH_UNATTENDED, s->wish.word_romfs, &choice) < 0)
                 return;
         snprintf(d->reason, sizeof(d->reason), "%s", choice.text);
         for (size_t i = 0; i < choice.n_images && d->n_images < UPDATE_IMAGES_MAX; i++) {
@@ -1174,6 +1199,7 @@ static void begin_survey(struct session *s)
         int r;
 
         r = make_targets(s);
+        drop_fetched(s);
         if (r < 0) {
                 session_end_with(s, SESSION_END_FAILED, MACHINE_OK, "cannot prepare the comparison: %s",
                                  r == -ENOENT ? "an image of the update is missing from the store" : strerror(-r));
@@ -1188,6 +1214,44 @@ static void begin_survey(struct session *s)
                                   : s->targets[t].partition.limit - s->targets[t].partition.start;
         s->events->on_progress(s->userdata);
         survey_next_target(s);
+}
+
+/* --- the images, read and checked on helper threads before they are needed --- */
+
+static void fetch_next(struct session *s);
+
+static void on_fetched(void *userdata, struct blob *blob, int error)
+{
+        struct session *s = userdata;
+
+        /* One that cannot be read is missed when it is needed, or is a candidate less. */
+        if (blob)
+                s->fetched[s->n_fetched++] = blob;
+        fetch_next(s);
+}
+
+static bool fetch(struct session *s, const struct digest *digest)
+{
+        return s->n_fetched < ELEMENTSOF(s->fetched) &&
+               store_fetch(s->context.store, digest, on_fetched, s) >= 0;
+}
+
+static void fetch_next(struct session *s)
+{
+        struct store *store = s->context.store;
+        const struct firmware_record *record;
+        const struct saved_record *saved;
+
+        while (s->fetch_image < s->wish.n_images)
+                if (fetch(s, &s->wish.images[s->fetch_image++].digest))
+                        return;
+        while ((record = store_nth(store, s->fetch_firmware++)))
+                if (strcmp(record->board, s->board->id) == 0 && fetch(s, &record->digest))
+                        return;
+        while ((saved = store_nth_saved(store, s->fetch_saved++)))
+                if (strcmp(saved->camera, s->wish.camera) == 0 && fetch(s, &saved->digest))
+                        return;
+        begin_survey(s);
 }
 
 /* --- layout: the alternate settings' strings --- */
@@ -1212,7 +1276,7 @@ static void got_layout(struct session *s)
                         session_log(s, LOG_WARNING, "its memory map \"%s\" is not a %s's", names[0], s->board->name);
                         s->wish.contradicted = true;
                 }
-                begin_survey(s);
+                fetch_next(s);
                 return;
         }
         s->layout = board_match_layout(s->board, names, s->n_alts);
@@ -1222,7 +1286,7 @@ static void got_layout(struct session *s)
                 return;
         }
         s->decision.layout = (uint8_t)(s->layout - s->board->layouts);
-        begin_survey(s);
+        fetch_next(s);
 }
 
 static void on_alt_name(void *userdata, enum usb_result result, const uint8_t *data, size_t actual)
@@ -1454,6 +1518,7 @@ struct session *session_free(struct session *s)
                 free(target->planned);
                 free(target->begun);
         }
+        drop_fetched(s);
         timer_deinit(&s->timer);
         free(s->save_buffer);
         free(s);

@@ -34,7 +34,14 @@ struct session_context {
         struct store *store;
         struct journal *journal;
         const struct board_list *boards;
+        /* The administrator's pin for a board; NULL: none.  The member may be NULL. */
+        const char *(*pin)(void *userdata, const char *board_id);
+        void *pin_userdata;
 };
+
+/* Row 7, with the pin: what store_choose() says, for this board and layout. */
+int session_context_choose(const struct session_context *context, const struct board *board, const struct layout *layout,
+                           const char *named, const char *last_ran, bool unattended, bool with_romfs, struct choice *ret);
 
 enum session_step {
         SESSION_OPENING,
