@@ -188,7 +188,7 @@ static bool hub_is_there(void *userdata, const char *port)
         return access(path, F_OK) == 0;
 }
 
-static int camera_automatic(void *userdata, const char *key, const char *serial, const char *port)
+static int automatic_of_camera(void *userdata, const char *key, const char *serial, const char *port)
 {
         struct daemon *daemon = userdata;
 
@@ -245,7 +245,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
                 .boards = &daemon->boards, .pin = pin_of_board, .pin_userdata = daemon,
         };
         settings = (struct registry_settings){
-                .automatic = daemon->config.automatic, .camera_automatic = camera_automatic,
+                .automatic = daemon->config.automatic, .camera_automatic = automatic_of_camera,
                 .hub_is_there = hub_is_there, .userdata = daemon,
         };
         r = registry_new(&context, &settings, &daemon->registry);

@@ -266,7 +266,7 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
                 sd_bus_message_unref(adding->message);
                 return sd_bus_error_setf(error, BUS_ERROR_FAILED, "It could not be stored: %s.", strerror(-r));
         }
-        take_ptr(adding);
+        adding = NULL;                  /* on_added()'s now */
         return 1;
 }
 
