@@ -218,7 +218,7 @@ static void on_added(void *userdata, int error)
 static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *bytes, size_t size, sd_bus_error *error)
 {
         _cleanup_free_ struct adding *adding = calloc(1, sizeof(*adding));
-        const struct board *board;
+        const struct board *board = NULL;
         const char *board_name = NULL;
         const uint8_t *data;
         enum image_fault fault;
@@ -236,7 +236,7 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
         if (fault != IMAGE_FINE)
                 return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "%s: %s", image_fault_to_string(fault), image_fault_advice(fault));
         r = find_board(bus, &image, board_name, &adding->record, &board, error);
-        if (r < 0)
+        if (r < 0 || !board)
                 return r;
         if (board->support != BOARD_DFU)
                 return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "A %s is recognised, but not handled: its firmware is of no use here.",
