@@ -683,6 +683,8 @@ int database_open(const char *path, const struct database_schema *schema, bool c
                 if (r < 0)
                         return r;
                 database->birth = birth;
+                /* The check's program is large and runs once. */
+                database_trim(database);
                 *ret = database;
                 return 0;
         }

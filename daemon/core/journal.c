@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * See journal.h: records as rows, puts as batches.
+ * See journal.h: puts become batches.  (What a put does to the database stands in
+ * journal-rows.c.)
  *
  * Puts wait in `pending`.  One batch at a time flies: it belongs to a helper
  * thread, with the database, from loop_work() until batch_land().  What is put
@@ -28,6 +29,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "core/database.h"
+#include "core/journal-rows.h"
 
 /* Nobody waits for these puts: they are gathered, so that a burst of events is one commit. */
 #define COMMIT_DELAY  (50 * MSEC)
@@ -35,313 +37,6 @@
 #define RETRY_DELAY   (1 * SEC)
 #define IDLE_DELAY    (5 * SEC)
 #define CLOSE_TIMEOUT 10                /* seconds */
-
-#define ENDED_UPDATES_MAX 100
-#define HISTORY_MAX 200
-
-#define STRINGIFY_(x) #x
-#define STRINGIFY(x) STRINGIFY_(x)
-
-#define DIGEST_COLUMN(name) #name " BLOB NOT NULL CHECK (length(" #name ") = 32), "
-#define FLAG_COLUMN(name) #name " INTEGER NOT NULL CHECK (" #name " IN (0, 1)), "
-
-/* Never edited once released: a change is a new entry. */
-static const char *const migrations[] = {
-        "CREATE TABLE cameras ("
-        "  key TEXT PRIMARY KEY, board TEXT NOT NULL, port TEXT NOT NULL, runtime_serial TEXT NOT NULL, rom_serial TEXT NOT NULL,"
-        "  label TEXT NOT NULL, firmware_version TEXT NOT NULL,"
-        DIGEST_COLUMN(firmware) DIGEST_COLUMN(bootloader)
-        "  bootloader_device INTEGER NOT NULL CHECK (bootloader_device BETWEEN 0 AND 65535),"
-        "  layout INTEGER NOT NULL CHECK (layout BETWEEN 0 AND 255),"
-        "  automatic INTEGER NOT NULL CHECK (automatic BETWEEN -1 AND 1),"
-        FLAG_COLUMN(suspect)
-        "  first_seen INTEGER NOT NULL, last_seen INTEGER NOT NULL"
-        ") STRICT, WITHOUT ROWID;"
-
-        "CREATE TABLE updates ("
-        "  id TEXT PRIMARY KEY, number INTEGER NOT NULL, camera TEXT NOT NULL, wish TEXT NOT NULL, version TEXT NOT NULL,"
-        "  reason TEXT NOT NULL,"
-        FLAG_COLUMN(word_romfs) FLAG_COLUMN(word_filesystem) FLAG_COLUMN(word_replace)
-        "  state TEXT NOT NULL, outcome TEXT NOT NULL, message TEXT NOT NULL, attempts INTEGER NOT NULL,"
-        "  started INTEGER NOT NULL, ended INTEGER NOT NULL"
-        ") STRICT, WITHOUT ROWID;"
-
-        "CREATE TABLE update_images ("
-        "  update_id TEXT NOT NULL, position INTEGER NOT NULL, partition TEXT NOT NULL,"
-        DIGEST_COLUMN(digest)
-        "  size INTEGER NOT NULL, PRIMARY KEY (update_id, position)"
-        ") STRICT, WITHOUT ROWID;"
-
-        "CREATE TABLE wear ("
-        "  update_id TEXT NOT NULL, partition TEXT NOT NULL, unit INTEGER NOT NULL, erases INTEGER NOT NULL,"
-        "  PRIMARY KEY (update_id, partition, unit)"
-        ") STRICT, WITHOUT ROWID;"
-
-        "CREATE TABLE firmware ("
-        DIGEST_COLUMN(digest)
-        "  board TEXT NOT NULL, partition TEXT NOT NULL, version TEXT NOT NULL, file TEXT NOT NULL,"
-        FLAG_COLUMN(stable) FLAG_COLUMN(pinned)
-        "  size INTEGER NOT NULL, added INTEGER NOT NULL, PRIMARY KEY (digest, board, partition)"
-        ") STRICT, WITHOUT ROWID;"
-
-        "CREATE TABLE saved ("
-        "  camera TEXT NOT NULL, partition TEXT NOT NULL,"
-        DIGEST_COLUMN(digest)
-        "  size INTEGER NOT NULL, saved INTEGER NOT NULL, PRIMARY KEY (camera, partition, digest)"
-        ") STRICT, WITHOUT ROWID;"
-
-        "CREATE TABLE history ("
-        "  number INTEGER PRIMARY KEY, camera TEXT NOT NULL, wall INTEGER NOT NULL, event TEXT NOT NULL, text TEXT NOT NULL"
-        ") STRICT;"
-        "CREATE INDEX history_of_camera ON history (camera, number);"
-
-        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
-};
-
-static const struct database_schema schema = {
-        .application_id = 0x43615231,   /* "CaR1" */
-        .migrations = migrations,
-        .n_migrations = ELEMENTSOF(migrations),
-};
-
-/* --- one put, waiting --- */
-
-enum op_kind {
-        OP_PUT_CAMERA,
-        OP_DELETE_CAMERA,
-        OP_RENAME_CAMERA,
-        OP_PUT_UPDATE,
-        OP_PUT_WEAR,
-        OP_PUT_FIRMWARE,
-        OP_DELETE_FIRMWARE,
-        OP_PUT_SAVED,
-        OP_DELETE_SAVED,
-        OP_PUT_HISTORY,
-        _OP_KIND_MAX
-};
-
-struct wear {
-        char update[sizeof(((struct update_record *)NULL)->id)];
-        char partition[16];
-        unsigned unit, erases;
-};
-
-struct rename {
-        char old[CAMERA_KEY_MAX], new[CAMERA_KEY_MAX];
-};
-
-struct history {
-        char camera[CAMERA_KEY_MAX];
-        uint64_t wall;
-        char event[32];
-        char text[256];
-};
-
-struct op {
-        TAILQ_ENTRY(op) link;           /* in journal->pending or batch->ops */
-        enum op_kind kind;
-        size_t size;                    /* allocated, with what stands behind it: */
-        union {
-                void *record;
-                struct camera_record *camera;
-                struct rename *rename;  /* DELETE_CAMERA: only old */
-                struct update_record *update;
-                struct wear *wear;
-                struct firmware_record *firmware;
-                struct saved_record *saved;
-                struct history *history;
-        };
-};
-TAILQ_HEAD(op_queue, op);
-
-static int put_camera(struct database *database, const struct op *op)
-{
-        const struct camera_record *record = op->camera;
-
-        return database_run(database,
-                            "INSERT OR REPLACE INTO cameras VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                            "sssssssddiiiiii", record->key, record->board, record->port, record->runtime_serial,
-                            record->rom_serial, record->label, record->firmware_version, &record->firmware,
-                            &record->bootloader, (int64_t)record->bootloader_device, (int64_t)record->layout,
-                            (int64_t)record->automatic, (int64_t)record->suspect, (int64_t)record->first_seen,
-                            (int64_t)record->last_seen);
-}
-
-static int delete_camera(struct database *database, const struct op *op)
-{
-        int r;
-
-        r = database_run(database, "DELETE FROM cameras WHERE key = ?", "s", op->rename->old);
-        if (r >= 0)
-                r = database_run(database, "DELETE FROM history WHERE camera = ?", "s", op->rename->old);
-        return r;
-}
-
-static int rename_camera(struct database *database, const struct op *op)
-{
-        const char *old = op->rename->old, *new = op->rename->new;
-        int r;
-
-        /* What is already known under the unique id knows better than what was gathered under a provisional key. */
-        r = database_run(database, "UPDATE OR IGNORE cameras SET key = ? WHERE key = ?", "ss", new, old);
-        if (r >= 0)
-                r = database_run(database, "DELETE FROM cameras WHERE key = ?", "s", old);
-        if (r >= 0)
-                r = database_run(database, "UPDATE updates SET camera = ? WHERE camera = ?", "ss", new, old);
-        if (r >= 0)
-                r = database_run(database, "UPDATE OR REPLACE saved SET camera = ? WHERE camera = ?", "ss", new, old);
-        if (r >= 0)
-                r = database_run(database, "UPDATE history SET camera = ? WHERE camera = ?", "ss", new, old);
-        return r;
-}
-
-static uint64_t update_number(const char *id)
-{
-        return id[0] == 'u' ? strtoull(id + 1, NULL, 10) : 0;
-}
-
-static bool update_is_open(const struct update_record *record)
-{
-        return strcmp(record->state, "open") == 0;
-}
-
-static int prune_updates(struct database *database)
-{
-        int r;
-
-        r = database_run(database,
-                         "DELETE FROM updates WHERE id IN (SELECT id FROM updates WHERE state <> 'open'"
-                         " ORDER BY ended DESC, number DESC LIMIT -1 OFFSET " STRINGIFY(ENDED_UPDATES_MAX) ")", "");
-        if (r >= 0)
-                r = database_run(database, "DELETE FROM update_images WHERE update_id NOT IN (SELECT id FROM updates)", "");
-        return r;
-}
-
-static int put_update(struct database *database, const struct op *op)
-{
-        const struct update_record *record = op->update;
-        int64_t number = (int64_t)update_number(record->id);
-        int r;
-
-        r = database_run(database, "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                         "sissssiiisssiii", record->id, number, record->camera, record->wish, record->version, record->reason,
-                         (int64_t)record->word_romfs, (int64_t)record->word_filesystem, (int64_t)record->word_replace,
-                         record->state, record->outcome, record->message, (int64_t)record->attempts,
-                         (int64_t)record->started, (int64_t)record->ended);
-        if (r >= 0)
-                r = database_run(database, "DELETE FROM update_images WHERE update_id = ?", "s", record->id);
-        for (size_t i = 0; i < record->n_images && r >= 0; i++)
-                r = database_run(database, "INSERT INTO update_images VALUES (?, ?, ?, ?, ?)", "sisdi", record->id, (int64_t)i,
-                                 record->images[i].partition, &record->images[i].digest, (int64_t)record->images[i].size);
-        /* Apart from the updates, which are forgotten one day: a number is never given twice. */
-        if (r >= 0)
-                r = database_run(database, "INSERT INTO counters VALUES ('update', ?)"
-                                 " ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)", "i", number);
-        if (r >= 0 && !update_is_open(record)) {
-                r = database_run(database, "DELETE FROM wear WHERE update_id = ?", "s", record->id);
-                if (r >= 0)
-                        r = prune_updates(database);
-        }
-        return r;
-}
-
-static int put_wear(struct database *database, const struct op *op)
-{
-        return database_run(database, "INSERT OR REPLACE INTO wear VALUES (?, ?, ?, ?)", "ssii", op->wear->update,
-                            op->wear->partition, (int64_t)op->wear->unit, (int64_t)op->wear->erases);
-}
-
-static int put_firmware(struct database *database, const struct op *op)
-{
-        const struct firmware_record *record = op->firmware;
-
-        return database_run(database, "INSERT OR REPLACE INTO firmware VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", "dssssiiii",
-                            &record->digest, record->board, record->partition, record->version, record->file,
-                            (int64_t)record->stable, (int64_t)record->pinned, (int64_t)record->size, (int64_t)record->added);
-}
-
-static int delete_firmware(struct database *database, const struct op *op)
-{
-        return database_run(database, "DELETE FROM firmware WHERE digest = ? AND board = ? AND partition = ?", "dss",
-                            &op->firmware->digest, op->firmware->board, op->firmware->partition);
-}
-
-static int put_saved(struct database *database, const struct op *op)
-{
-        const struct saved_record *record = op->saved;
-
-        return database_run(database, "INSERT OR REPLACE INTO saved VALUES (?, ?, ?, ?, ?)", "ssdii", record->camera,
-                            record->partition, &record->digest, (int64_t)record->size, (int64_t)record->saved);
-}
-
-static int delete_saved(struct database *database, const struct op *op)
-{
-        return database_run(database, "DELETE FROM saved WHERE camera = ? AND digest = ?", "sd", op->saved->camera,
-                            &op->saved->digest);
-}
-
-static int put_history(struct database *database, const struct op *op)
-{
-        int r;
-
-        r = database_run(database, "INSERT INTO history (camera, wall, event, text) VALUES (?, ?, ?, ?)", "siss",
-                         op->history->camera, (int64_t)op->history->wall, op->history->event, op->history->text);
-        if (r >= 0)
-                r = database_run(database,
-                                 "DELETE FROM history WHERE camera = ?1 AND number <= (SELECT number FROM history"
-                                 " WHERE camera = ?1 ORDER BY number DESC LIMIT 1 OFFSET " STRINGIFY(HISTORY_MAX) ")",
-                                 "s", op->history->camera);
-        return r;
-}
-
-static bool same_camera(const struct op *a, const struct op *b)
-{
-        return strcmp(a->camera->key, b->camera->key) == 0;
-}
-
-static bool same_update(const struct op *a, const struct op *b)
-{
-        return strcmp(a->update->id, b->update->id) == 0;
-}
-
-static bool same_wear(const struct op *a, const struct op *b)
-{
-        return a->wear->unit == b->wear->unit && strcmp(a->wear->update, b->wear->update) == 0 &&
-               strcmp(a->wear->partition, b->wear->partition) == 0;
-}
-
-static bool same_firmware(const struct op *a, const struct op *b)
-{
-        return digest_equal(&a->firmware->digest, &b->firmware->digest) && strcmp(a->firmware->board, b->firmware->board) == 0 &&
-               strcmp(a->firmware->partition, b->firmware->partition) == 0;
-}
-
-static bool same_saved(const struct op *a, const struct op *b)
-{
-        return digest_equal(&a->saved->digest, &b->saved->digest) && strcmp(a->saved->camera, b->saved->camera) == 0 &&
-               strcmp(a->saved->partition, b->saved->partition) == 0;
-}
-
-/* same: a put replaces the row that the other writes, so of two that wait only the later need be kept.
- * barrier: it touches rows of other keys, so nothing is moved past it. */
-static const struct op_type {
-        const char *name;
-        int (*apply)(struct database *, const struct op *);
-        bool (*same)(const struct op *, const struct op *);
-        bool barrier;
-        size_t size;
-} op_types[_OP_KIND_MAX] = {
-        [OP_PUT_CAMERA]      = { "camera", put_camera, same_camera, false, sizeof(struct camera_record) },
-        [OP_DELETE_CAMERA]   = { "removal of a camera", delete_camera, NULL, true, sizeof(struct rename) },
-        [OP_RENAME_CAMERA]   = { "renaming of a camera", rename_camera, NULL, true, sizeof(struct rename) },
-        [OP_PUT_UPDATE]      = { "update", put_update, same_update, false, sizeof(struct update_record) },
-        [OP_PUT_WEAR]        = { "wear", put_wear, same_wear, false, sizeof(struct wear) },
-        [OP_PUT_FIRMWARE]    = { "firmware", put_firmware, same_firmware, false, sizeof(struct firmware_record) },
-        [OP_DELETE_FIRMWARE] = { "removal of firmware", delete_firmware, NULL, true, sizeof(struct firmware_record) },
-        [OP_PUT_SAVED]       = { "saved image", put_saved, same_saved, false, sizeof(struct saved_record) },
-        [OP_DELETE_SAVED]    = { "removal of a saved image", delete_saved, NULL, true, sizeof(struct saved_record) },
-        [OP_PUT_HISTORY]     = { "history", put_history, NULL, false, sizeof(struct history) },
-};
 
 /* --- the journal --- */
 
@@ -372,6 +67,7 @@ struct journal {
         bool full;                      /* the bound of pending was hit, and said so */
         bool unsynced;                  /* something was committed that may not be on the disk yet */
         bool closing;
+        unsigned reading;               /* depth: a reader may read something else for each record */
         uint64_t last_number;
         struct op_queue pending;
         size_t pending_size;
@@ -484,7 +180,7 @@ static int database_ready(struct batch *batch)
         if (journal->database && !database_is_copy(journal->database))
                 return 0;
 
-        r = database_open(journal->path, &schema, /* check= */ false, &database);
+        r = database_open(journal->path, &journal_schema, /* check= */ false, &database);
         if (r < 0)
                 return r;
         /* Not what was loaded: somebody removed or damaged it meanwhile. */
@@ -538,7 +234,7 @@ static int batch_write(struct batch *batch)
         r = database_set_aside(journal->database, journal->path);
         journal->database = NULL;
         if (r >= 0)
-                r = database_open(journal->path, &schema, /* check= */ false, &journal->database);
+                r = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
         batch->reset = r >= 0;
         return r;
 }
@@ -973,12 +669,12 @@ void journal_sync_cancel(struct journal *journal, void *userdata)
 
 /* --- reading --- */
 
-/* Damage that the check at opening did not see. */
+/* Damage that the check at opening did not see.  The database goes only when nobody stands in the middle of it. */
 static int journal_read_end(struct journal *journal, int result)
 {
         int r;
 
-        if (result != -EUCLEAN || !journal->path)
+        if (--journal->reading > 0 || result != -EUCLEAN || !journal->path)
                 return result;
         if (database_is_copy(journal->database)) {
                 journal->birth = JOURNAL_UNREAD;
@@ -988,273 +684,86 @@ static int journal_read_end(struct journal *journal, int result)
         r = database_set_aside(journal->database, journal->path);
         journal->database = NULL;
         if (r >= 0)
-                r = database_open(journal->path, &schema, /* check= */ false, &journal->database);
+                r = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
         journal_set_writable(journal, r);
         journal_reset(journal);
         return 0;
 }
 
-static int journal_read(struct journal *journal)
+/* Positive: there is something to read, and journal_read_end() is to be called. */
+static int journal_read_begin(struct journal *journal)
 {
         int r;
 
         (void)journal_wait(journal, /* until= */ NULL);
-        if (journal->database || journal->birth == JOURNAL_UNREAD || !journal->path)
+        if (!journal->database && journal->birth != JOURNAL_UNREAD && journal->path) {
+                r = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
+                /* One that could not even be begun holds nothing. */
+                if (r < 0)
+                        return journal->birth == JOURNAL_BEGUN && r != -ENOMEM ? 0 : r;
+                if (!timer_is_set(&journal->commit) && !journal->flying)
+                        timer_set(&journal->idle, IDLE_DELAY);
+        }
+        if (!journal->database)
                 return 0;
-        r = database_open(journal->path, &schema, /* check= */ false, &journal->database);
-        if (r >= 0 && !timer_is_set(&journal->commit) && !journal->flying)
-                timer_set(&journal->idle, IDLE_DELAY);
-        /* One that could not even be begun holds nothing. */
-        return journal->birth == JOURNAL_BEGUN && r != -ENOMEM ? 0 : r;
-}
-
-/* A row that does not fit its record was not written by us. */
-static bool row_is_usable(const struct row *row, const char *what)
-{
-        if (!row_is_sound(row))
-                log_warning("journal: a record (%s) makes no sense, ignoring it", what);
-        return row_is_sound(row);
-}
-
-struct camera_reading {
-        int (*fn)(void *userdata, const struct camera_record *record);
-        void *userdata;
-};
-
-static int on_camera(void *userdata, struct row *row)
-{
-        struct camera_reading *reading = userdata;
-        struct camera_record record = {};
-
-        row_text(row, 0, record.key, sizeof(record.key));
-        row_text(row, 1, record.board, sizeof(record.board));
-        row_text(row, 2, record.port, sizeof(record.port));
-        row_text(row, 3, record.runtime_serial, sizeof(record.runtime_serial));
-        row_text(row, 4, record.rom_serial, sizeof(record.rom_serial));
-        row_text(row, 5, record.label, sizeof(record.label));
-        row_text(row, 6, record.firmware_version, sizeof(record.firmware_version));
-        row_digest(row, 7, &record.firmware);
-        row_digest(row, 8, &record.bootloader);
-        record.bootloader_device = (uint16_t)row_int(row, 9, 0, UINT16_MAX);
-        record.layout = (uint8_t)row_int(row, 10, 0, UINT8_MAX);
-        record.automatic = (int)row_int(row, 11, -1, 1);
-        record.suspect = row_int(row, 12, 0, 1);
-        record.first_seen = (uint64_t)row_int(row, 13, INT64_MIN, INT64_MAX);
-        record.last_seen = (uint64_t)row_int(row, 14, INT64_MIN, INT64_MAX);
-        return row_is_usable(row, "camera") ? reading->fn(reading->userdata, &record) : 0;
+        journal->reading++;
+        return 1;
 }
 
 int journal_each_camera(struct journal *journal, int (*fn)(void *userdata, const struct camera_record *), void *userdata)
 {
-        struct camera_reading reading = { fn, userdata };
-        int r = journal_read(journal);
+        int r = journal_read_begin(journal);
 
-        if (r < 0 || !journal->database)
+        if (r <= 0)
                 return r;
-        r = database_query(journal->database, "SELECT * FROM cameras ORDER BY key", on_camera, &reading, "");
-        return journal_read_end(journal, r);
-}
-
-static int on_update_image(void *userdata, struct row *row)
-{
-        struct update_record *record = userdata;
-        struct update_image_record image = {};
-
-        row_text(row, 0, image.partition, sizeof(image.partition));
-        row_digest(row, 1, &image.digest);
-        image.size = (uint32_t)row_int(row, 2, 0, UINT32_MAX);
-        /* An update without one of its images would be another update. */
-        if (!row_is_sound(row) || record->n_images == UPDATE_IMAGES_MAX)
-                return -EBADMSG;
-        record->images[record->n_images++] = image;
-        return 0;
-}
-
-struct update_reading {
-        struct database *database;
-        int (*fn)(void *userdata, const struct update_record *record);
-        void *userdata;
-};
-
-static int on_update(void *userdata, struct row *row)
-{
-        struct update_reading *reading = userdata;
-        struct update_record record = {};
-        int r;
-
-        row_text(row, 0, record.id, sizeof(record.id));
-        row_text(row, 1, record.camera, sizeof(record.camera));
-        row_text(row, 2, record.wish, sizeof(record.wish));
-        row_text(row, 3, record.version, sizeof(record.version));
-        row_text(row, 4, record.reason, sizeof(record.reason));
-        record.word_romfs = row_int(row, 5, 0, 1);
-        record.word_filesystem = row_int(row, 6, 0, 1);
-        record.word_replace = row_int(row, 7, 0, 1);
-        row_text(row, 8, record.state, sizeof(record.state));
-        row_text(row, 9, record.outcome, sizeof(record.outcome));
-        row_text(row, 10, record.message, sizeof(record.message));
-        record.attempts = (unsigned)row_int(row, 11, 0, UINT32_MAX);
-        record.started = (uint64_t)row_int(row, 12, INT64_MIN, INT64_MAX);
-        record.ended = (uint64_t)row_int(row, 13, INT64_MIN, INT64_MAX);
-        if (!row_is_usable(row, "update"))
-                return 0;
-
-        r = database_query(reading->database,
-                           "SELECT partition, digest, size FROM update_images WHERE update_id = ? ORDER BY position",
-                           on_update_image, &record, "s", record.id);
-        if (r == -EBADMSG) {
-                log_warning("journal: an image of update %s makes no sense, ignoring the update", record.id);
-                return 0;
-        }
-        return r < 0 ? r : reading->fn(reading->userdata, &record);
+        return journal_read_end(journal, rows_each_camera(journal->database, fn, userdata));
 }
 
 int journal_each_update(struct journal *journal, int (*fn)(void *userdata, const struct update_record *), void *userdata)
 {
-        struct update_reading reading = { .fn = fn, .userdata = userdata };
-        int r = journal_read(journal);
+        int r = journal_read_begin(journal);
 
-        if (r < 0 || !journal->database)
+        if (r <= 0)
                 return r;
-        reading.database = journal->database;
-        r = database_query(journal->database,
-                              "SELECT id, camera, wish, version, reason, word_romfs, word_filesystem, word_replace, state, outcome,"
-                              " message, attempts, started, ended FROM (SELECT *, row_number() OVER (PARTITION BY state = 'open'"
-                              " ORDER BY ended DESC, number DESC) AS place FROM updates)"
-                              " WHERE state = 'open' OR place <= " STRINGIFY(ENDED_UPDATES_MAX)
-                              " ORDER BY state <> 'open', ended DESC, number DESC",
-                              on_update, &reading, "");
-        return journal_read_end(journal, r);
-}
-
-struct wear_reading {
-        int (*fn)(void *userdata, const char *partition, unsigned unit, unsigned erases);
-        void *userdata;
-};
-
-static int on_wear(void *userdata, struct row *row)
-{
-        struct wear_reading *reading = userdata;
-        struct wear wear = {};
-
-        row_text(row, 0, wear.partition, sizeof(wear.partition));
-        wear.unit = (unsigned)row_int(row, 1, 0, UINT32_MAX);
-        wear.erases = (unsigned)row_int(row, 2, 0, UINT32_MAX);
-        return row_is_usable(row, "wear") ? reading->fn(reading->userdata, wear.partition, wear.unit, wear.erases) : 0;
+        return journal_read_end(journal, rows_each_update(journal->database, fn, userdata));
 }
 
 int journal_each_wear(struct journal *journal, const char *update,
                       int (*fn)(void *userdata, const char *partition, unsigned unit, unsigned erases), void *userdata)
 {
-        struct wear_reading reading = { fn, userdata };
-        int r = journal_read(journal);
+        int r = journal_read_begin(journal);
 
-        if (r < 0 || !journal->database)
+        if (r <= 0)
                 return r;
-        r = database_query(journal->database,
-                              "SELECT partition, unit, erases FROM wear WHERE update_id = ? ORDER BY partition, unit",
-                              on_wear, &reading, "s", update);
-        return journal_read_end(journal, r);
-}
-
-struct firmware_reading {
-        int (*fn)(void *userdata, const struct firmware_record *record);
-        void *userdata;
-};
-
-static int on_firmware(void *userdata, struct row *row)
-{
-        struct firmware_reading *reading = userdata;
-        struct firmware_record record = {};
-
-        row_digest(row, 0, &record.digest);
-        row_text(row, 1, record.board, sizeof(record.board));
-        row_text(row, 2, record.partition, sizeof(record.partition));
-        row_text(row, 3, record.version, sizeof(record.version));
-        row_text(row, 4, record.file, sizeof(record.file));
-        record.stable = row_int(row, 5, 0, 1);
-        record.pinned = row_int(row, 6, 0, 1);
-        record.size = (uint32_t)row_int(row, 7, 0, UINT32_MAX);
-        record.added = (uint64_t)row_int(row, 8, INT64_MIN, INT64_MAX);
-        return row_is_usable(row, "firmware") ? reading->fn(reading->userdata, &record) : 0;
+        return journal_read_end(journal, rows_each_wear(journal->database, update, fn, userdata));
 }
 
 int journal_each_firmware(struct journal *journal, int (*fn)(void *userdata, const struct firmware_record *), void *userdata)
 {
-        struct firmware_reading reading = { fn, userdata };
-        int r = journal_read(journal);
+        int r = journal_read_begin(journal);
 
-        if (r < 0 || !journal->database)
+        if (r <= 0)
                 return r;
-        r = database_query(journal->database, "SELECT * FROM firmware ORDER BY added, digest, board, partition", on_firmware,
-                              &reading, "");
-        return journal_read_end(journal, r);
-}
-
-struct saved_reading {
-        int (*fn)(void *userdata, const struct saved_record *record);
-        void *userdata;
-};
-
-static int on_saved(void *userdata, struct row *row)
-{
-        struct saved_reading *reading = userdata;
-        struct saved_record record = {};
-
-        row_text(row, 0, record.camera, sizeof(record.camera));
-        row_text(row, 1, record.partition, sizeof(record.partition));
-        row_digest(row, 2, &record.digest);
-        record.size = (uint32_t)row_int(row, 3, 0, UINT32_MAX);
-        record.saved = (uint64_t)row_int(row, 4, INT64_MIN, INT64_MAX);
-        return row_is_usable(row, "saved image") ? reading->fn(reading->userdata, &record) : 0;
+        return journal_read_end(journal, rows_each_firmware(journal->database, fn, userdata));
 }
 
 int journal_each_saved(struct journal *journal, int (*fn)(void *userdata, const struct saved_record *), void *userdata)
 {
-        struct saved_reading reading = { fn, userdata };
-        int r = journal_read(journal);
+        int r = journal_read_begin(journal);
 
-        if (r < 0 || !journal->database)
+        if (r <= 0)
                 return r;
-        r = database_query(journal->database, "SELECT * FROM saved ORDER BY saved, camera, partition, digest", on_saved,
-                              &reading, "");
-        return journal_read_end(journal, r);
-}
-
-struct history_reading {
-        int (*fn)(void *userdata, uint64_t wall, const char *event, const char *text);
-        void *userdata;
-};
-
-static int on_history(void *userdata, struct row *row)
-{
-        struct history_reading *reading = userdata;
-        struct history history = {};
-
-        history.wall = (uint64_t)row_int(row, 0, INT64_MIN, INT64_MAX);
-        row_text(row, 1, history.event, sizeof(history.event));
-        row_text(row, 2, history.text, sizeof(history.text));
-        return row_is_usable(row, "history") ? reading->fn(reading->userdata, history.wall, history.event, history.text) : 0;
+        return journal_read_end(journal, rows_each_saved(journal->database, fn, userdata));
 }
 
 int journal_each_history(struct journal *journal, const char *camera, size_t max,
                          int (*fn)(void *userdata, uint64_t wall, const char *event, const char *text), void *userdata)
 {
-        struct history_reading reading = { fn, userdata };
-        int r = journal_read(journal);
+        int r = journal_read_begin(journal);
 
-        if (r < 0 || !journal->database)
+        if (r <= 0)
                 return r;
-        r = database_query(journal->database,
-                              "SELECT wall, event, text FROM history WHERE camera = ? ORDER BY number DESC LIMIT ?", on_history,
-                              &reading, "si", camera, (int64_t)MIN(max, (size_t)HISTORY_MAX));
-        return journal_read_end(journal, r);
-}
-
-static int on_last_number(void *userdata, struct row *row)
-{
-        *(uint64_t *)userdata = (uint64_t)row_int(row, 0, 0, INT64_MAX);
-        return 0;
+        return journal_read_end(journal, rows_each_history(journal->database, camera, max, fn, userdata));
 }
 
 /* --- birth and death --- */
@@ -1291,12 +800,12 @@ static int journal_load(struct journal *journal, const char *directory)
 
         if (!directory) {
                 journal->birth = JOURNAL_BEGUN;
-                return database_open(NULL, &schema, /* check= */ false, &journal->database);
+                return database_open(NULL, &journal_schema, /* check= */ false, &journal->database);
         }
 
         r = directory_make(directory);
         if (r >= 0)
-                r = database_open(journal->path, &schema, /* check= */ true, &journal->database);
+                r = database_open(journal->path, &journal_schema, /* check= */ true, &journal->database);
         if (r >= 0) {
                 journal->birth = database_birth(journal->database) == DATABASE_LOADED ? JOURNAL_LOADED : JOURNAL_BEGUN;
                 journal_set_writable(journal, directory_writable(directory));
@@ -1306,7 +815,7 @@ static int journal_load(struct journal *journal, const char *directory)
                 return r;
         journal_set_writable(journal, r);
 
-        r = database_open_copy(journal->path, &schema, &journal->database);
+        r = database_open_copy(journal->path, &journal_schema, &journal->database);
         if (r == -ENOMEM)
                 return r;
         /* None there and none to be made: the next commit tries again. */
@@ -1347,9 +856,8 @@ int journal_open(struct loop *loop, const char *directory, struct journal **ret)
         if (r < 0)
                 return r;
         if (journal->database) {
-                r = database_query(journal->database, "SELECT value FROM counters WHERE name = 'update'", on_last_number,
-                                   &journal->last_number, "");
-                r = journal_read_end(journal, r);
+                journal->reading++;
+                r = journal_read_end(journal, rows_last_update_number(journal->database, &journal->last_number));
                 if (r < 0)
                         return r;
         }
