@@ -1352,6 +1352,29 @@ static void database_without_our_tables_is_set_aside(void **state)
         assert_one_of_each(recall(world));
 }
 
+static int read_wear_of_it(void *userdata, const struct update_record *record)
+{
+        struct world *world = userdata;
+
+        return journal_each_wear(world->journal, record->id, on_wear, NULL);
+}
+
+static void damage_seen_by_a_reader_within_a_reader_is_survived(void **state)
+{
+        struct world *world = *state;
+
+        world_start(world);
+        put_one_of_each(world->journal);
+        world_stop(world);
+        database_with(world, "DROP TABLE wear");
+        world_start(world);
+        assert_int_equal(journal_each_update(world->journal, read_wear_of_it, world), 0);
+        assert_int_equal(world_files(world, "state.db.damaged-"), 1);
+        put_one_of_each(world->journal);
+        assert_int_equal(world_sync(world), 0);
+        assert_one_of_each(recall(world));
+}
+
 static void senseless_record_is_left_out(void **state)
 {
         struct world *world = *state;
@@ -1412,6 +1435,7 @@ int main(void)
                 CASE("/journal/foreign-database-is-set-aside", foreign_database_is_set_aside),
                 CASE("/journal/newer-database-is-set-aside", newer_database_is_set_aside),
                 CASE("/journal/database-without-our-tables-is-set-aside", database_without_our_tables_is_set_aside),
+                CASE("/journal/damage-seen-by-a-reader-within-a-reader", damage_seen_by_a_reader_within_a_reader_is_survived),
                 CASE("/journal/senseless-record-is-left-out", senseless_record_is_left_out),
         };
 
