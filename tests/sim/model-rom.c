@@ -168,9 +168,9 @@ static void op_end(struct sim_camera *camera, uint8_t status)
 {
         struct rom *rom = &camera->rom;
 
-        rom->pending = false;
         if (rom->state != STATE_DNBUSY)
-                return;                 /* escaped from it meanwhile */
+                return;                 /* escaped from it meanwhile; what is pending now is another command */
+        rom->pending = false;
         if (status != STATUS_OK) {
                 rom->state = STATE_ERROR;
                 rom->status = status;
@@ -330,12 +330,14 @@ static void get_status(struct sim_camera *camera, struct transfer *transfer)
                 reply[4] = STATE_DNBUSY;
                 put_le16(reply + 1, (uint16_t)poll_timeout(camera));
                 if (data_of(camera)->reply_when_done) {
+                        bool erasing = camera->job.active;      /* behind an escape from the wedge: not this command's */
+
                         rom->state = STATE_DNBUSY;
                         execute(camera);
                         if (rom->wedged)
                                 transfer->duration = WEDGE_REPLY_US;
                         else
-                                transfer->wait_job = camera->job.active;
+                                transfer->wait_job = camera->job.active && !erasing;
                 }
                 break;
         case STATE_DNBUSY:
@@ -534,8 +536,6 @@ static bool must_wait(const struct sim_camera *camera, const struct transfer *tr
                 return true;
         if (transfer->request != REQ_GETSTATUS)
                 return false;
-        if (rom->state == STATE_MANIFEST_SYNC)
-                return true;
         return rom->state == STATE_DNLOAD_SYNC && rom->pending && (rom->block > 0 || rom->buffer[0] != CMD_SET_ADDRESS);
 }
 

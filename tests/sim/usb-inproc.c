@@ -59,6 +59,7 @@ struct usb_inproc_camera {
 struct usb_inproc {
         struct loop *loop;
         uint64_t enumeration_us, event_us;
+        struct sim_host sim_host;       /* trace is NULL unless wanted: lines cost more than requests */
         bool trace;
         usb_inproc_event_fn on_event;
         void *userdata;
@@ -316,8 +317,7 @@ static void host_disconnected(void *fe, struct sim_camera *sim)
 
 static void host_trace(void *fe, struct sim_camera *sim, const char *line)
 {
-        if (((struct usb_inproc_camera *)fe)->host->trace)
-                fprintf(stderr, "# %s\n", line);
+        fprintf(stderr, "# %s\n", line);
 }
 
 static void request_complete(struct sim_urb *urb, int status, size_t actual);
@@ -332,9 +332,9 @@ static void host_complete(void *fe, struct sim_urb *urb, int status, size_t actu
                 request_complete(urb, status, actual);
 }
 
-static const struct sim_host sim_host = {
+static const struct sim_host silent_host = {
         .now = host_now, .timer = host_timer, .cancel_timer = host_cancel_timer, .connected = host_connected,
-        .disconnected = host_disconnected, .complete = host_complete, .trace = host_trace,
+        .disconnected = host_disconnected, .complete = host_complete,
 };
 
 /* - birth and death - */
@@ -348,7 +348,8 @@ int usb_inproc_new(struct loop *loop, struct usb_inproc **ret)
         host->loop = loop;
         host->enumeration_us = USB_INPROC_ENUMERATION;
         host->event_us = USB_INPROC_EVENT_DELAY;
-        host->trace = getenv("BENCH_TRACE");
+        host->sim_host = silent_host;
+        usb_inproc_set_trace(host, getenv("BENCH_TRACE") != NULL);
         TAILQ_INIT(&host->events);
         LIST_INIT(&host->cameras);
         for (size_t i = 0; i < ELEMENTSOF(host->last_number); i++)
@@ -401,6 +402,7 @@ void usb_inproc_set_delays(struct usb_inproc *host, uint64_t enumeration, uint64
 void usb_inproc_set_trace(struct usb_inproc *host, bool trace)
 {
         host->trace = trace;
+        host->sim_host.trace = trace ? host_trace : NULL;
 }
 
 size_t usb_inproc_enumerate(struct usb_inproc *host, struct sighting *sightings, size_t max)
@@ -422,7 +424,7 @@ int usb_inproc_camera_new(struct usb_inproc *host, const struct sim_config *conf
         if (!camera)
                 return -ENOMEM;
         camera->host = host;
-        r = sim_camera_new(&sim_host, camera, config, &camera->sim);
+        r = sim_camera_new(&host->sim_host, camera, config, &camera->sim);
         if (r < 0) {
                 free(camera);
                 return r;

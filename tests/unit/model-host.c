@@ -127,11 +127,13 @@ static void host_complete(void *fe, struct sim_urb *urb, int status, size_t actu
 
 static void host_trace(void *fe, struct sim_camera *camera, const char *line)
 {
-        if (((struct bench *)fe)->traced)
-                fprintf(stderr, "# %s\n", line);
+        fprintf(stderr, "# %s\n", line);
 }
 
-static const struct sim_host host = {
+static const struct sim_host silent_host = {
+        .now = host_now, .timer = host_timer, .cancel_timer = host_cancel_timer,
+        .connected = host_connected, .disconnected = host_disconnected, .complete = host_complete,
+}, tracing_host = {
         .now = host_now, .timer = host_timer, .cancel_timer = host_cancel_timer,
         .connected = host_connected, .disconnected = host_disconnected, .complete = host_complete, .trace = host_trace,
 };
@@ -150,8 +152,7 @@ struct bench *bench_new(enum sim_board board, const struct sim_config *config)
         }
         bench->now = 1000;
         bench->enumerate = true;
-        bench->traced = getenv("BENCH_TRACE");
-        assert_int_equal(sim_camera_new(&host, bench, config, &bench->camera), 0);
+        assert_int_equal(sim_camera_new(getenv("BENCH_TRACE") ? &tracing_host : &silent_host, bench, config, &bench->camera), 0);
         if (board == SIM_FOREIGN)
                 return bench;
         sim_camera_install_bootloader(bench->camera);

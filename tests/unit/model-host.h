@@ -5,6 +5,7 @@
  * A hand, a port and a host for one simulated camera, in virtual time: the
  * few verbs in which the tests of the model are written.  It enumerates as the
  * kernel does, if told to, and sends what it is told, synchronously.
+ * BENCH_TRACE=1 in the environment: one line per request to stderr.
  */
 
 #include "sim/model.h"
@@ -20,7 +21,6 @@ struct bench {
         unsigned n_connects, n_disconnects;
         uint64_t connected_at, disconnected_at;
         void *enumeration;
-        bool traced;                    /* BENCH_TRACE=1 in the environment */
         unsigned completions;
 };
 

@@ -218,6 +218,11 @@ static void test_version_header(void **state)
         assert_memory_equal(bytes, header, 8);
         assert_true(bytes[8] == 0 && bytes[31] == 0);
         bench_free(bench);
+        /* Before December 2025 there was none. */
+        bench = with_bootloader(SIM_OPENMV4, SIM_BL_1_0_0_OLD_LAYOUT);
+        assert_int_equal(bench_in(bench, UPLOAD, 1, bytes, 32), 32);
+        assert_memory_not_equal(bytes, header, 4);
+        bench_free(bench);
 }
 
 /* --- staying and leaving (A.3, A.7) --- */
@@ -666,7 +671,7 @@ static void test_whole_download_of_m7_takes_12_seconds(void **state)
 static void test_content_decides(void **state)
 {
         struct bench *bench = bench_new(SIM_OPENMV4, NULL);
-        _cleanup_free_ uint8_t *plus = NULL, *mute = NULL, *old = NULL;
+        _cleanup_free_ uint8_t *plus = NULL, *mute = NULL, *old = NULL, *sdram = NULL;
         struct sim_descriptors d;
         size_t size;
 
@@ -702,6 +707,15 @@ static void test_content_decides(void **state)
         sim_camera_plug(bench->camera);
         bench_run(bench, 5000 * MS);
         assert_int_equal(sim_camera_mode(bench->camera), SIM_SILENT);
+        sim_camera_unplug(bench->camera);
+
+        /* H7 firmware does on an H7 Plus, not the other way round: there is no SDRAM. */
+        sim_camera_install_bootloader(bench->camera);
+        size = sim_image_default_size(SIM_OPENMV4P);
+        assert_int_equal(sim_image_firmware(SIM_OPENMV4P, "5.0.0", 1, size, &sdram), 0);
+        assert_int_equal(sim_camera_partition_poke(bench->camera, "FIRMWARE", 0, sdram, size), 0);
+        bench_plug(bench, SIM_BOOTLOADER);
+        is_gone_for_good(bench);
         sim_camera_unplug(bench->camera);
 
         /* A firmware without USB. */
@@ -761,6 +775,45 @@ static void test_faults(void **state)
         sim_camera_unplug(bench->camera);
         bench_plug(bench, SIM_BOOTLOADER);
         assert_int_equal(bench_in(bench, UPLOAD, 0, bytes, 64), 64);
+        bench_free(bench);
+}
+
+static void test_enumeration_is_not_hit_by_faults_of_any_request(void **state)
+{
+        struct bench *bench = bench_new(SIM_OPENMV3, NULL);
+        uint8_t bytes[64];
+
+        sim_camera_add_fault(bench->camera, &(struct sim_fault){ .kind = SIM_FAULT_STALL, .request_type = -1, .request = -1, .count = 1 });
+        bench_plug(bench, SIM_BOOTLOADER);
+        assert_int_equal(bench_in(bench, UPLOAD, 0, bytes, 64), -EPIPE);
+        sim_camera_unplug(bench->camera);
+        /* But by one that names SET_CONFIGURATION. */
+        sim_camera_add_fault(bench->camera, &(struct sim_fault){ .kind = SIM_FAULT_STALL, .request_type = 0x00, .request = 9, .count = 1 });
+        sim_camera_plug(bench->camera);
+        bench_run(bench, 600 * MS);
+        assert_true(bench->connected);
+        assert_false(bench->configured);
+        bench_free(bench);
+}
+
+/* What reached the device before the host gave up counts. */
+static void test_cancelled_in_the_data_stage(void **state)
+{
+        struct bench *bench = held(SIM_OPENMV3);
+        uint8_t now[4096];
+
+        fill(9);
+        assert_int_equal(bench_select(bench, M7_ROMFS), 0);
+        memset(now, 0, sizeof(now));
+        assert_status(bench_write(bench, 1, now, 4096), DNLOAD_IDLE, 0);
+        assert_int_equal(bench_control(bench, 0x21, DNLOAD, 0, 0, block, 4096, 2250), -ETIMEDOUT);
+        assert_int_equal(bench_state(bench), DNLOAD_SYNC);
+        assert_status(bench_status(bench), DNBUSY, 0);
+        assert_status(bench_status(bench), DNLOAD_IDLE, 0);
+        /* Half of the block, and behind it what the buffer held. */
+        assert_int_equal(sim_camera_partition_read(bench->camera, "ROMFS0", 0, now, 4096), 0);
+        assert_int_equal(bytes_common_prefix(now, block, 4096) / 64, 2048 / 64);
+        assert_true(bytes_all(now + 2112, 4096 - 2112, 0));
         bench_free(bench);
 }
 
@@ -888,6 +941,8 @@ int main(void)
                 cmocka_unit_test(test_content_decides),
                 cmocka_unit_test(test_bootloader_images),
                 cmocka_unit_test(test_faults),
+                cmocka_unit_test(test_enumeration_is_not_hit_by_faults_of_any_request),
+                cmocka_unit_test(test_cancelled_in_the_data_stage),
                 cmocka_unit_test(test_unplug_faults),
                 cmocka_unit_test(test_counters),
                 cmocka_unit_test(test_vcp_bootloader),

@@ -301,6 +301,20 @@ static void test_errors(void **state)
         bench_free(bench);
 }
 
+/* Where the pointer stands after an erase is not documented; the model moves it, as ST's later library does. */
+static void test_erase_moves_the_pointer(void **state)
+{
+        struct bench *bench = in_rom(SIM_OPENMV3);
+        uint8_t bytes[64];
+
+        assert_status(bench_point(bench, 0x08020000), DNLOAD_IDLE, 0);
+        assert_status(bench_erase(bench, 0x08018000), DNLOAD_IDLE, 0);
+        assert_status(bench_write(bench, 2, block, 64), DNLOAD_IDLE, 0);
+        assert_int_equal(sim_camera_flash_read(bench->camera, false, 0x08018000, bytes, 64), 0);
+        assert_memory_equal(bytes, block, 64);
+        bench_free(bench);
+}
+
 /* --- poll timeouts (B.3) --- */
 
 static unsigned first_poll(struct bench *bench, const void *command, size_t size, uint16_t number)
@@ -414,23 +428,45 @@ static void test_quirk_3_rev_v_wedge(void **state)
         bench_free(bench);
 }
 
-static void test_quirk_3_escape_too_early(void **state)
+static struct bench *escaped_too_early(void)
 {
         struct bench *bench = in_rom(SIM_OPENMV4);
-        uint64_t before;
-        uint8_t bytes[1024];
 
         assert_int_equal(bench_out(bench, DNLOAD, 0, "\x41\x00\x00\x10\x08", 5), 5);
-        before = bench->now;
         assert_status(bench_status(bench), DNBUSY, 0);
         assert_int_equal(bench_out(bench, CLRSTATUS, 0, NULL, 0), 0);
         assert_int_equal(bench_out(bench, CLRSTATUS, 0, NULL, 0), 0);
+        return bench;
+}
+
+static void test_quirk_3_escape_too_early(void **state)
+{
+        struct bench *bench = escaped_too_early();
+        uint64_t before = bench->now;
+        uint8_t bytes[1024];
+
         assert_status(bench_point(bench, 0x08100000), DNLOAD_IDLE, 0);
+        assert_in_range(bench->now - before, 0, 5 * MS);
         /* The write waits for the erase that still goes on. */
         assert_status(bench_write(bench, 2, block, 1024), DNLOAD_IDLE, 0);
         assert_in_range(bench->now - before, 1950 * MS, 2100 * MS);
         assert_int_equal(sim_camera_flash_read(bench->camera, false, 0x08100000, bytes, 1024), 0);
         assert_memory_equal(bytes, block, 1024);
+        bench_free(bench);
+
+        /* So do a read, and leaving. */
+        bench = escaped_too_early();
+        before = bench->now;
+        assert_int_equal(bench_in(bench, UPLOAD, 2, bytes, 1024), 1024);
+        assert_true(bytes_all(bytes, 1024, 0xff));
+        assert_in_range(bench->now - before, 1950 * MS, 2100 * MS);
+        bench_free(bench);
+        bench = escaped_too_early();
+        before = bench->now;
+        assert_status(bench_point(bench, 0x08000000), DNLOAD_IDLE, 0);
+        assert_int_equal(bench_out(bench, DNLOAD, 0, NULL, 0), 0);
+        assert_int_equal(bench_status(bench).result, -ESHUTDOWN);
+        assert_in_range(bench->now - before, 1950 * MS, 2100 * MS);
         bench_free(bench);
 
         /* Power off instead: the sector is half erased. */
@@ -726,6 +762,7 @@ int main(void)
                 cmocka_unit_test(test_a_command_begins_with_getstatus),
                 cmocka_unit_test(test_write_and_read_back),
                 cmocka_unit_test(test_errors),
+                cmocka_unit_test(test_erase_moves_the_pointer),
                 cmocka_unit_test(test_poll_timeouts),
                 cmocka_unit_test(test_quirk_1_first_dfu_error),
                 cmocka_unit_test(test_quirk_2_clrstatus_outside_error),
