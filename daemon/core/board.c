@@ -721,10 +721,12 @@ enum usb_role board_classify(const struct board_list *list, uint16_t vendor, uin
                 if (n == 0)
                         continue;
                 /* Chip and legacy ids name no board even if one board only is installed that has them. */
-                *ret_board = n == 1 && order[i] != USB_ROLE_ROM_DFU && order[i] != USB_ROLE_LEGACY ? found : NULL;
+                if (ret_board)
+                        *ret_board = n == 1 && order[i] != USB_ROLE_ROM_DFU && order[i] != USB_ROLE_LEGACY ? found : NULL;
                 return order[i];
         }
-        *ret_board = NULL;
+        if (ret_board)
+                *ret_board = NULL;
         return USB_ROLE_NONE;
 }
 

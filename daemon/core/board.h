@@ -139,7 +139,7 @@ enum usb_role {
         _USB_ROLE_MAX
 };
 DECLARE_ENUM_NAMES(usb_role);
-/* *ret_board: NULL when several boards share the id.  An id that is both bootloader and runtime of a board is
+/* *ret_board (may be NULL): NULL when several boards share the id.  An id that is both bootloader and runtime of a board is
  * USB_ROLE_BOOTLOADER here; identity_mode() looks at the interfaces too. */
 enum usb_role board_classify(const struct board_list *list, uint16_t vendor, uint16_t product, const struct board **ret_board);
 
