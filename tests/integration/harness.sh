@@ -17,7 +17,7 @@
 #     cam ARGUMENT...                 the client
 #     wait_status CAMERA CONDITION [SECONDS]   state, or state=S mode=M firmware=V diagnosis=D update=E; event driven
 #     status CAMERA KEY               one value of the client's JSON: .state, .update.result
-#     port NAME                       of a camera of camsim: "1-1"
+#     port NAME                       where a camera of camsim is, or was last: "1-1"
 #     ok / not_ok NAME                one case; check NAME COMMAND... is either
 #     is NAME HAVE WANTED             compares two strings
 #     skip_all REASON                 for what a machine lacks

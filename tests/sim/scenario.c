@@ -1227,8 +1227,9 @@ static int command_cameras(struct call *call)
                 hex_encode(reversed, sizeof(reversed), uid);
                 for (size_t i = 0; i < sizeof(id); i++)
                         id[i] = (char)toupper((unsigned char)uid[i]);
-                (void)fprintf(call->text, "%s %s port=%s mode=%s id=%s", config->name, sim_board_name(config->board),
-                              world_camera_is_plugged(camera) ? world_camera_port(camera) : "none",
+                (void)fprintf(call->text, "%s %s port=%s plugged=%s mode=%s id=%s", config->name, sim_board_name(config->board),
+                              *world_camera_port(camera) ? world_camera_port(camera) : "none",
+                              world_camera_is_plugged(camera) ? "yes" : "no",
                               sim_mode_name(sim_camera_mode(world_camera_model(camera))), id);
                 if (world_camera_device_number(camera) > 0)
                         (void)fprintf(call->text, " node=/dev/bus/usb/%03u/%03u", world_camera_bus_number(camera),
@@ -1536,7 +1537,7 @@ static const struct command {
           "[debounce=MS] [enumerate=MS] [udev=MS] [notice=MS] [serial=yes|no] [uevents=yes|no]\n"
           "The kernel's and udevd's times (100, 250, 10); notice: how late a hub tells of a loss (0); serial: one port of a hub\n"
           "at a time (no); uevents=no: nobody hears anything.  Without words: shows them." },
-        { "cameras", command_cameras, "\nOne line for each." },
+        { "cameras", command_cameras, "\nOne line for each; port is the last one while it is not plugged in." },
         { "mode", command_mode, "NAME\noff, silent, rom-dfu, bootloader ... whatever it is." },
         { "counters", command_counters, "NAME\nWhat it was asked and what it erased and programmed, as JSON." },
         { "reset-counters", command_reset_counters, "[NAME...]" },
