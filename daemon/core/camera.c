@@ -606,6 +606,8 @@ void camera_gone(struct camera *camera, bool excused)
         camera_event(camera, excused ? EVENT_GONE_EXCUSED : EVENT_GONE);
         if (!is_wanted(camera) && !camera->restored)
                 camera_event(camera, EVENT_FINISHED);
+        else if (camera->state == CAMERA_ABSENT && update_is_open(camera->update))
+                camera_event(camera, EVENT_REQUESTED);  /* it ran while an update was queued for it: now it is awaited */
 }
 
 /* --- birth and death --- */

@@ -279,7 +279,8 @@ static void syncs_answer(struct journal *journal, struct sync_queue *syncs, int 
         TAILQ_CONCAT(&journal->answering, syncs, link);
         while ((sync = TAILQ_FIRST(&journal->answering))) {
                 TAILQ_REMOVE(&journal->answering, sync, link);
-                sync->fn(sync->userdata, error);
+                if (sync->fn)
+                        sync->fn(sync->userdata, error);
                 free(sync);
         }
 }

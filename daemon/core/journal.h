@@ -59,7 +59,7 @@ void journal_watch(struct journal *journal, struct journal_watch *watch);
 void journal_unwatch(struct journal_watch *watch);
 
 /* on_durable(userdata, error) from the loop, once, when every put so far is on disk (0) or could not be written (-errno).
- * Several syncs share one commit. */
+ * Several syncs share one commit.  on_durable NULL: soon, but nobody waits for it. */
 typedef void (*journal_sync_fn)(void *userdata, int error);
 int journal_sync(struct journal *journal, journal_sync_fn on_durable, void *userdata);
 /* Forgets callbacks that have this userdata. */
