@@ -142,8 +142,9 @@ static void on_bus_lost(void *userdata)
 static bool is_interesting(void *userdata, uint16_t vendor, uint16_t product)
 {
         struct daemon *daemon = userdata;
+        const struct board *board;
 
-        return board_classify(&daemon->boards, vendor, product, NULL) != USB_ROLE_NONE;
+        return board_classify(&daemon->boards, vendor, product, &board) != USB_ROLE_NONE;
 }
 
 static void on_seen(void *userdata, const struct sighting *sighting)

@@ -91,25 +91,8 @@ static int add_node(char **nodes, size_t *n, const char *path)
         return 0;
 }
 
-static int enumerate(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error)
+static int give_nodes(char **nodes, size_t n, int r, char ***ret_nodes)
 {
-        struct bus *bus = userdata;
-        bool cameras = strcmp(prefix, BUS_CAMERA_PREFIX) == 0;
-        char path[BUS_PATH_MAX], **nodes;
-        size_t n = 0, max = 1;
-        int r = 0;
-
-        for (struct camera *c = registry_first_camera(bus->registry); c && cameras; c = registry_next_camera(c))
-                max++;
-        for (struct update *u = registry_first_update(bus->registry); u && !cameras; u = registry_next_update(u))
-                max++;
-        nodes = calloc(max, sizeof(char *));
-        if (!nodes)
-                return -ENOMEM;
-        for (struct camera *c = registry_first_camera(bus->registry); c && cameras && r >= 0; c = registry_next_camera(c))
-                r = add_node(nodes, &n, bus_camera_path(c, path));
-        for (struct update *u = registry_first_update(bus->registry); u && !cameras && r >= 0; u = registry_next_update(u))
-                r = add_node(nodes, &n, bus_update_path(u, path));
         if (r < 0) {
                 while (n > 0)
                         free(nodes[--n]);
@@ -118,6 +101,41 @@ static int enumerate(sd_bus *connection, const char *prefix, void *userdata, cha
         }
         *ret_nodes = nodes;
         return 0;
+}
+
+/* prefix is where the question began, which may be above the cameras: each kind of object has an enumerator of its own. */
+static int enumerate_cameras(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        char path[BUS_PATH_MAX], **nodes;
+        size_t n = 0, max = 1;
+        int r = 0;
+
+        for (struct camera *c = registry_first_camera(bus->registry); c; c = registry_next_camera(c))
+                max++;
+        nodes = calloc(max, sizeof(char *));
+        if (!nodes)
+                return -ENOMEM;
+        for (struct camera *c = registry_first_camera(bus->registry); c && r >= 0; c = registry_next_camera(c))
+                r = add_node(nodes, &n, bus_camera_path(c, path));
+        return give_nodes(nodes, n, r, ret_nodes);
+}
+
+static int enumerate_updates(sd_bus *connection, const char *prefix, void *userdata, char ***ret_nodes, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        char path[BUS_PATH_MAX], **nodes;
+        size_t n = 0, max = 1;
+        int r = 0;
+
+        for (struct update *u = registry_first_update(bus->registry); u; u = registry_next_update(u))
+                max++;
+        nodes = calloc(max, sizeof(char *));
+        if (!nodes)
+                return -ENOMEM;
+        for (struct update *u = registry_first_update(bus->registry); u && r >= 0; u = registry_next_update(u))
+                r = add_node(nodes, &n, bus_update_path(u, path));
+        return give_nodes(nodes, n, r, ret_nodes);
 }
 
 /* --- on the loop --- */
@@ -398,9 +416,9 @@ int bus_new(struct loop *loop, struct registry *registry, const char *address,
                 r = sd_bus_add_fallback_vtable(c, NULL, BUS_UPDATE_PREFIX, BUS_UPDATE_INTERFACE, bus_update_vtable,
                                                bus_find_update, bus);
         if (r >= 0)
-                r = sd_bus_add_node_enumerator(c, NULL, BUS_CAMERA_PREFIX, enumerate, bus);
+                r = sd_bus_add_node_enumerator(c, NULL, BUS_CAMERA_PREFIX, enumerate_cameras, bus);
         if (r >= 0)
-                r = sd_bus_add_node_enumerator(c, NULL, BUS_UPDATE_PREFIX, enumerate, bus);
+                r = sd_bus_add_node_enumerator(c, NULL, BUS_UPDATE_PREFIX, enumerate_updates, bus);
         if (r < 0)
                 goto fail;
 
