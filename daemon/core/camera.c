@@ -84,10 +84,13 @@ static void history(struct camera *camera, const char *event, const char *text)
                                           loop_wall_clock(loop_of(camera)), event, text);
 }
 
-static void end_update(struct camera *camera, enum update_result result, const char *code, const char *message)
+static void end_update(struct camera *camera, enum update_result result, const char *code, const char *text)
 {
+        char message[256];
+
         if (!update_is_open(camera->update))
                 return;
+        snprintf(message, sizeof(message), "%s", text);         /* it may be the record's own */
         update_end(camera->update, result, code, message, loop_wall_clock(loop_of(camera)));
         camera_log(camera, result == UPDATE_DONE ? LOG_NOTICE : LOG_WARNING, "update %s: %s (%s)",
                    camera->update->record.id, update_result_to_string(result), message);
