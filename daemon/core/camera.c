@@ -288,12 +288,12 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 on_failed(camera, outcome, message);
                 break;
         case SESSION_END_RELEASED:
-                camera_log(camera, LOG_NOTICE, "%s: released", message);
+                camera_log(camera, LOG_NOTICE, "released: %s", message);
                 refuse_update(camera, message);
                 camera_event(camera, EVENT_RELEASE);
                 break;
         case SESSION_END_HELD:
-                camera_log(camera, LOG_NOTICE, "%s: not written", message);
+                camera_log(camera, LOG_NOTICE, "not written: %s", message);
                 refuse_update(camera, message);
                 camera_event(camera, EVENT_HOLD);
                 break;
