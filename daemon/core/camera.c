@@ -211,16 +211,19 @@ static void set_detail(struct camera *camera, const char *message)
         snprintf(camera->detail, sizeof(camera->detail), "%s", message);
 }
 
-/* What was verified is what it has now. */
-static void remember_firmware(struct camera *camera)
+/* What was verified is what it has now: in ROM DFU its bootloader, in its bootloader the rest. */
+static void remember_firmware(struct camera *camera, bool rom)
 {
         const struct update_record *record = &camera->update->record;
 
         for (size_t i = 0; i < record->n_images; i++) {
                 if (strcmp(record->images[i].partition, "BOOTLOADER") == 0) {
-                        camera->record.bootloader = record->images[i].digest;
+                        if (rom)
+                                camera->record.bootloader = record->images[i].digest;
                         continue;
                 }
+                if (rom)
+                        continue;
                 if (strcmp(record->images[i].partition, "FIRMWARE") != 0 && strcmp(record->images[i].partition, "HP") != 0)
                         continue;
                 camera->record.firmware = record->images[i].digest;
@@ -310,7 +313,8 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_ROM_DONE:
                 camera_log(camera, LOG_NOTICE, "bootloader restored: %s", message);
                 camera->restored = true;
-                remember_firmware(camera);
+                if (camera->update)
+                        remember_firmware(camera, /* rom= */ true);
                 camera_store(camera);
                 history(camera, "bootloader-restored", message);
                 if (camera->provisional) {
@@ -328,7 +332,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                         camera->update->step = UPDATE_CONFIRMING;
                         camera->update->progress = 1.0;
                         snprintf(camera->update->record.message, sizeof(camera->update->record.message), "%s", message);
-                        remember_firmware(camera);
+                        remember_firmware(camera, /* rom= */ false);
                         registry_update_changed(camera->registry, camera->update);
                 }
                 camera_store(camera);
