@@ -14,6 +14,7 @@
 #include "client/bus.h"
 #include "client/text.h"
 
+/* For answers from memory; SYSTEMD_BUS_TIMEOUT in the environment overrides it (systemd's ENVIRONMENT.md). */
 #define READ_TIMEOUT_USEC (10 * UINT64_C(1000000))
 /* A person may be typing his password into polkit's dialogue. */
 #define CALL_TIMEOUT_USEC (120 * UINT64_C(1000000))
@@ -28,8 +29,6 @@ struct bus {
         bool sorted;
         struct update **updates;
         size_t n_updates;
-        char *version;
-        bool automatic_recovery;
         bool closing;
         bus_fn fn;
         void *userdata;
@@ -348,12 +347,6 @@ static int compare_cameras(const void *pa, const void *pb)
 
 /* --- reading --- */
 
-static const struct bus_property manager_properties[] = {
-        { "Version", 's', offsetof(struct bus, version) },
-        { "AutomaticRecovery", 'b', offsetof(struct bus, automatic_recovery) },
-        { NULL, 'b', 0 },
-};
-
 /* a{sa{sv}} of one object.  *ret_camera, *ret_update: which it was. */
 static int interfaces_read(struct bus *bus, sd_bus_message *m, const char *path, struct camera **ret_camera, struct update **ret_update)
 {
@@ -378,8 +371,6 @@ static int interfaces_read(struct bus *bus, sd_bus_message *m, const char *path,
                         r = update_add(bus, path, ret_update);
                         if (r >= 0)
                                 r = bus_properties_read(m, update_properties, *ret_update);
-                } else if (strcmp(interface, BUS_MANAGER) == 0) {
-                        r = bus_properties_read(m, manager_properties, bus);
                 } else {
                         r = sd_bus_message_skip(m, "a{sv}");
                 }
@@ -474,7 +465,7 @@ int bus_reload(struct bus *bus)
         r = sd_bus_message_set_auto_start(call, false);
         if (r < 0)
                 return r;
-        return sd_bus_call_async(bus->bus, &bus->reading, call, on_objects, bus, READ_TIMEOUT_USEC);
+        return sd_bus_call_async(bus->bus, &bus->reading, call, on_objects, bus, 0);
 }
 
 /* --- signals --- */
@@ -566,7 +557,7 @@ static int on_properties_changed(struct bus *bus, sd_bus_message *m)
                 tell(bus, BUS_UPDATE_CHANGED, NULL, update);
                 return reload_if_invalidated(bus, m);
         }
-        return strcmp(interface, BUS_MANAGER) == 0 ? bus_properties_read(m, manager_properties, bus) : 0;
+        return 0;
 }
 
 static int on_signal(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -675,6 +666,8 @@ enum exit_code bus_connect(const struct client *client, struct bus **ret)
         if (r < 0)
                 return client_fail(client, EXIT_NO_DAEMON, "Cannot connect to the %s bus%s%s: %s.", client->bus_address ? "message" : "system",
                                    client->bus_address ? " at " : "", client->bus_address ? client->bus_address : "", strerror(-r));
+        if (!getenv("SYSTEMD_BUS_TIMEOUT"))
+                (void)sd_bus_set_method_call_timeout(bus->bus, READ_TIMEOUT_USEC);
         *ret = take_ptr(bus);
         return EXIT_DONE;
 }
@@ -696,7 +689,7 @@ enum exit_code bus_open(const struct client *client, bool watch, struct bus **re
                                                    "GetManagedObjects");
         if (r < 0)
                 return client_fail(client, EXIT_NO_DAEMON, "Cannot use the bus: %s.", strerror(-r));
-        r = sd_bus_call(bus->bus, call, READ_TIMEOUT_USEC, &error, &reply);
+        r = sd_bus_call(bus->bus, call, 0, &error, &reply);
         if (r < 0)
                 return bus_report_error(client, &error, r);
         if (remember_daemon(bus, sd_bus_message_get_sender(reply)) < 0 || objects_read(bus, reply) < 0)
@@ -718,7 +711,6 @@ struct bus *bus_free(struct bus *bus)
         forget_all(bus);
         free(bus->cameras);
         free(bus->updates);
-        free(bus->version);
         free(bus->daemon);
         free(bus);
         return NULL;
@@ -765,14 +757,41 @@ const struct update *bus_camera_update(const struct bus *bus, const struct camer
         return update_find(bus, camera->update);
 }
 
-const char *bus_daemon_version(const struct bus *bus)
+static const struct bus_property daemon_properties[] = {
+        { "Version", 's', offsetof(struct daemon, version) },
+        { "ApiVersion", 'u', offsetof(struct daemon, api_version) },
+        { "AutomaticRecovery", 'b', offsetof(struct daemon, automatic_recovery) },
+        { NULL, 's', offsetof(struct daemon, path) },
+};
+
+struct daemon *daemon_free(struct daemon *daemon)
 {
-        return bus->version ? bus->version : "";
+        return bus_object_free(daemon, daemon_properties);
 }
 
-bool bus_automatic_recovery(const struct bus *bus)
+enum exit_code bus_read_daemon(const struct client *client, struct bus *bus, struct daemon **ret)
 {
-        return bus->automatic_recovery;
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
+        enum exit_code code;
+        void *object;
+        int r;
+
+        r = bus_new_call(bus, BUS_ROOT, "org.freedesktop.DBus.Properties", "GetAll", &call);
+        if (r >= 0)
+                r = sd_bus_message_append_basic(call, 's', BUS_MANAGER);
+        if (r < 0)
+                return client_fail(client, EXIT_FAILED, "Cannot ask the daemon: %s.", strerror(-r));
+        code = bus_call_or_fail(client, bus, call, &reply);
+        if (code != EXIT_DONE)
+                return code;
+        if (bus_object_new(BUS_ROOT, daemon_properties, sizeof(struct daemon), &object) < 0)
+                return client_fail(client, EXIT_FAILED, "Out of memory.");
+        if (bus_properties_read(reply, daemon_properties, object) < 0) {
+                bus_object_free(object, daemon_properties);
+                return bus_bad_reply(client, "its own properties");
+        }
+        *ret = object;
+        return EXIT_DONE;
 }
 
 /* --- method calls --- */
@@ -837,8 +856,10 @@ enum exit_code bus_report_error(const struct client *client, const sd_bus_error 
                 return client_fail(client, EXIT_NO_DAEMON,
                                    "The daemon camrescued does not run, and the bus cannot start it: systemctl status camrescued.service");
         if (strcmp(name, SD_BUS_ERROR_NO_REPLY) == 0)
-                return client_fail(client, EXIT_NO_DAEMON, "The daemon camrescued ended without an answer, or gives none: "
+                return client_fail(client, EXIT_NO_DAEMON, "The daemon camrescued ended without an answer: "
                                    "journalctl -u camrescued.service");
+        if (strcmp(name, SD_BUS_ERROR_TIMEOUT) == 0 || r == -ETIMEDOUT || strcmp(name, "System.Error.ETIMEDOUT") == 0)
+                return client_fail(client, EXIT_NO_DAEMON, "The daemon camrescued does not answer: journalctl -u camrescued.service");
         if (code == EXIT_NO_DAEMON)
                 return client_fail(client, code, "The daemon camrescued cannot be reached: %s%s", message, stop);
         if (strcmp(name, SD_BUS_ERROR_ACCESS_DENIED) == 0 || strcmp(name, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED) == 0)

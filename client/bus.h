@@ -50,6 +50,15 @@ struct update {
         uint32_t attempt, units_written, units_total;
 };
 
+/* The daemon itself: asked for on its own, since the list of objects does not hold the one that lists. */
+struct daemon {
+        char *path, *version;
+        uint32_t api_version;
+        bool automatic_recovery;
+};
+struct daemon *daemon_free(struct daemon *daemon);
+DEFINE_FREEP(daemon)
+
 enum bus_change {
         BUS_CAMERA_CHANGED,             /* new, or a property */
         BUS_CAMERA_GONE,                /* given just before it is forgotten */
@@ -81,8 +90,8 @@ const struct camera *bus_camera(const struct bus *bus, const char *path);
 const struct update *bus_update(const struct bus *bus, const char *path);
 /* The camera's open or last update; NULL: none. */
 const struct update *bus_camera_update(const struct bus *bus, const struct camera *camera);
-const char *bus_daemon_version(const struct bus *bus);
-bool bus_automatic_recovery(const struct bus *bus);
+/* Reported. */
+enum exit_code bus_read_daemon(const struct client *client, struct bus *bus, struct daemon **ret);
 /* Reads every object anew, in the background: ends in BUS_RELOADED, or in BUS_DAEMON_GONE. */
 int bus_reload(struct bus *bus);
 

@@ -484,7 +484,7 @@ enum exit_code verb_firmware_import(struct client *client, int argc, char **argv
         };
         struct import import = { .client = client, .stable = -1 };
         _cleanup_(bus_freep) struct bus *bus = NULL;
-        _cleanup_json_ json_t *images = json_array();
+        _cleanup_json_ json_t *images = NULL;
         char version[IMAGE_VERSION_SIZE];
         enum exit_code code;
         struct ide ide;
@@ -519,7 +519,7 @@ enum exit_code verb_firmware_import(struct client *client, int argc, char **argv
         if (code != EXIT_DONE)
                 return code;
         import.bus = bus;
-        import.images = images;
+        import.images = images = client->json ? json_array() : NULL;
         if (optind == argc) {
                 find_ide(&ide);
                 code = import_ide(&import, &ide);

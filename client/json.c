@@ -3,12 +3,47 @@
  * Everything that --json prints.
  */
 
+#include <dlfcn.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 
 #include "client/json.h"
 #include "client/text.h"
+
+struct jansson jansson;
+
+bool json_load(void)
+{
+        void *library;
+
+        if (jansson.pack)
+                return true;
+        library = dlopen("libjansson.so.4", RTLD_NOW | RTLD_LOCAL);
+        if (!library)
+                return false;
+        jansson = (struct jansson){
+                .string = dlsym(library, "json_string"),
+                .array = dlsym(library, "json_array"),
+                .array_append_new = dlsym(library, "json_array_append_new"),
+                .null = dlsym(library, "json_null"),
+                .true_ = dlsym(library, "json_true"),
+                .false_ = dlsym(library, "json_false"),
+                .dumpf = dlsym(library, "json_dumpf"),
+                .delete_ = dlsym(library, "json_delete"),
+        };
+        if (!jansson.string || !jansson.array || !jansson.array_append_new || !jansson.null || !jansson.true_ || !jansson.false_ ||
+            !jansson.dumpf || !jansson.delete_)
+                return false;
+        jansson.pack = dlsym(library, "json_pack");
+        return jansson.pack != NULL;
+}
+
+/* json_decref() is an inline function of jansson's header and calls this one. */
+void json_delete(json_t *json)
+{
+        jansson.delete_(json);
+}
 
 json_t *json_text(const char *text)
 {
@@ -93,7 +128,8 @@ static enum exit_code print(json_t *json, size_t flags)
 
         if (!json)
                 return EXIT_FAILED;
-        r = json_dumpf(json, stdout, flags);
+        /* Progress to a millionth: without this, 0.45 would be printed as the seventeen digits that stand for it. */
+        r = jansson.dumpf(json, stdout, flags | JSON_REAL_PRECISION(6));
         json_decref(json);
         if (r < 0 || fputc('\n', stdout) == EOF || fflush(stdout) == EOF)
                 return EXIT_FAILED;

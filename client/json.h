@@ -11,6 +11,31 @@
 #include "client/bus.h"
 #include "client/client.h"
 
+/* jansson is loaded when --json is asked for and not before: nobody else waits for it or needs it installed.
+ * The rest of the client calls it as if it were linked. */
+struct jansson {
+        __typeof__(json_pack) *pack;
+        __typeof__(json_string) *string;
+        __typeof__(json_array) *array;
+        __typeof__(json_array_append_new) *array_append_new;
+        __typeof__(json_null) *null;
+        __typeof__(json_true) *true_;
+        __typeof__(json_false) *false_;
+        __typeof__(json_dumpf) *dumpf;
+        __typeof__(json_delete) *delete_;
+};
+extern struct jansson jansson;
+
+#define json_pack(...) jansson.pack(__VA_ARGS__)
+#define json_string(value) jansson.string(value)
+#define json_array() jansson.array()
+#define json_array_append_new(array, value) jansson.array_append_new(array, value)
+#define json_null() jansson.null()
+#undef json_boolean
+#define json_boolean(value) ((value) ? jansson.true_() : jansson.false_())
+
+/* Idempotent.  false: it is not there. */
+bool json_load(void);
 #define _cleanup_json_ _cleanup_(json_decrefp)
 
 /* "" is null. */

@@ -218,14 +218,23 @@ static const struct verb *verb_find(const char *name)
         return NULL;
 }
 
+/* Without the library there is no way to say it in JSON. */
+static bool use_json(struct client *client)
+{
+        client->json = json_load();
+        if (!client->json)
+                (void)fputs("camrescue: The library that writes JSON (jansson, libjansson.so.4) is not installed.\n", stderr);
+        return client->json;
+}
+
 int client_common_option(struct client *client, int option, enum exit_code *ret)
 {
         const struct verb *verb;
 
         switch (option) {
         case OPTION_JSON:
-                client->json = true;
-                return 0;
+                *ret = EXIT_FAILED;
+                return use_json(client) ? 0 : 1;
         case OPTION_BUS_ADDRESS:
                 client->bus_address = optarg;
                 return 0;
@@ -265,7 +274,7 @@ int main(int argc, char **argv)
                 { "version", no_argument, NULL, OPTION_FIRST_OWN },
                 CLIENT_COMMON_OPTIONS
         };
-        struct client client = { .verb = "", .json = wants_json(argc, argv), .bus_address = getenv("CAMRESCUE_BUS_ADDRESS") };
+        struct client client = { .verb = "", .bus_address = getenv("CAMRESCUE_BUS_ADDRESS") };
         const struct verb *verb;
         int option;
 
@@ -275,13 +284,16 @@ int main(int argc, char **argv)
         }
         if (client.bus_address && !*client.bus_address)
                 client.bus_address = NULL;
+        if (wants_json(argc, argv) && !use_json(&client))
+                return EXIT_FAILED;
         terminal_probe(&client.out, STDOUT_FILENO);
         opterr = 0;
         while ((option = getopt_long(argc, argv, "+:h", options, NULL)) >= 0) {
                 if (option == OPTION_HELP || option == 'h')
                         return (int)print_help();
                 if (option == OPTION_JSON) {
-                        client.json = true;
+                        if (!use_json(&client))
+                                return EXIT_FAILED;
                 } else if (option == OPTION_BUS_ADDRESS) {
                         client.bus_address = optarg;
                 } else if (option == OPTION_FIRST_OWN) {

@@ -22,8 +22,9 @@ static int add_row(struct table *table, const struct camera *camera, const struc
         _cleanup_free_ char *doing = camera_doing(camera, update, 1), *advice = camera_advice(camera, update);
         enum style style = camera_style(camera, update);
         const char *id = *camera->unique_id ? camera->unique_id : *camera->serial ? camera->serial : camera->key;
+        char port[48];
         const struct { enum style style; const char *text; } cells[] = {
-                { STYLE_PLAIN, camera->port }, { STYLE_PLAIN, camera_board(camera) }, { STYLE_DIM, with_serial ? id : "" },
+                { STYLE_PLAIN, port }, { STYLE_PLAIN, camera_board(camera) }, { STYLE_DIM, with_serial ? id : "" },
                 { STYLE_PLAIN, camera->mode }, { style, camera->state }, { STYLE_PLAIN, camera->firmware },
                 { update_is_open(update) ? STYLE_BUSY : STYLE_PLAIN, doing }, { STYLE_PLAIN, advice },
         };
@@ -31,6 +32,8 @@ static int add_row(struct table *table, const struct camera *camera, const struc
 
         if (!doing || !advice)
                 return -ENOMEM;
+        /* In brackets: where it was. */
+        (void)snprintf(port, sizeof(port), camera->attached || !*camera->port ? "%s" : "(%s)", camera->port);
         r = table_row(table);
         for (size_t i = 0; r >= 0 && i < ELEMENTSOF(cells); i++)
                 r = table_cell(table, cells[i].style, cells[i].text);
@@ -57,14 +60,20 @@ static enum exit_code print_table(const struct client *client, struct bus *bus, 
         return EXIT_DONE;
 }
 
-static enum exit_code print_json(struct bus *bus, const struct camera **cameras, size_t n)
+static enum exit_code print_json(const struct client *client, struct bus *bus, const struct camera **cameras, size_t n)
 {
-        json_t *array = json_array();
+        _cleanup_(daemon_freep) struct daemon *daemon = NULL;
+        enum exit_code code = bus_read_daemon(client, bus, &daemon);
+        json_t *array;
 
+        if (code != EXIT_DONE)
+                return code;
+        array = json_array();
         for (size_t i = 0; i < n; i++)
                 (void)json_array_append_new(array, json_of_camera(cameras[i], bus_camera_update(bus, cameras[i])));
-        return json_print(json_pack("{s{so sb} so}", "daemon", "version", json_text(bus_daemon_version(bus)),
-                                    "automatic_recovery", (int)bus_automatic_recovery(bus), "cameras", array));
+        return json_print(json_pack("{s{so si sb} so}", "daemon", "version", json_text(daemon->version),
+                                    "api_version", (int)daemon->api_version, "automatic_recovery", (int)daemon->automatic_recovery,
+                                    "cameras", array));
 }
 
 enum exit_code verb_status(struct client *client, int argc, char **argv)
@@ -95,5 +104,5 @@ enum exit_code verb_status(struct client *client, int argc, char **argv)
         if (optind == argc)
                 for (; n < all; n++)
                         cameras[n] = bus_nth_camera(bus, n);
-        return client->json ? print_json(bus, cameras, n) : print_table(client, bus, cameras, n);
+        return client->json ? print_json(client, bus, cameras, n) : print_table(client, bus, cameras, n);
 }

@@ -24,6 +24,15 @@ struct widths {
         size_t label, board, mode, state;
 };
 
+/* An absent camera is shown by the port where it was, in brackets: ids are too long for a line. */
+static const char *place(const struct camera *camera, char *buffer, size_t size)
+{
+        if (camera->attached || !*camera->port)
+                return camera_label(camera);
+        (void)snprintf(buffer, size, "(%s)", camera->port);
+        return buffer;
+}
+
 /* clean text in a field; style outside the padding */
 static void field(FILE *f, const struct terminal *terminal, enum style style, const char *text, size_t width)
 {
@@ -68,12 +77,12 @@ static char *camera_line(const struct terminal *terminal, const struct camera *c
                          const struct widths *widths)
 {
         size_t used = widths->label + widths->board + widths->state + 6 + (widths->mode ? widths->mode + 2 : 0), size;
-        char *line = NULL;
+        char *line = NULL, port[48];
         FILE *f = open_memstream(&line, &size);
 
         if (!f)
                 return NULL;
-        field(f, terminal, STYLE_PLAIN, camera_label(camera), widths->label);
+        field(f, terminal, STYLE_PLAIN, place(camera, port, sizeof(port)), widths->label);
         field(f, terminal, STYLE_PLAIN, camera_board(camera), widths->board);
         if (widths->mode)
                 field(f, terminal, STYLE_PLAIN, camera->mode, widths->mode);
@@ -95,6 +104,7 @@ static void draw(struct view *view)
         _cleanup_free_ const struct camera **cameras = calloc(max + 1, sizeof(*cameras));
         _cleanup_free_ char **lines = calloc(max + 1, sizeof(*lines));
         struct widths widths = { 4, 5, 0, 5 };
+        char port[48];
 
         view->pending = false;
         (void)sd_event_now(bus_event(view->bus), CLOCK_MONOTONIC, &view->drawn_at);
@@ -102,7 +112,7 @@ static void draw(struct view *view)
                 return;
         n = view->list(view->userdata, cameras, max);
         for (size_t i = 0; i < n; i++) {
-                widen(&widths.label, camera_label(cameras[i]));
+                widen(&widths.label, place(cameras[i], port, sizeof(port)));
                 widen(&widths.board, camera_board(cameras[i]));
                 widen(&widths.state, cameras[i]->state);
                 if (terminal->columns >= COLUMNS_FOR_MODE)
