@@ -672,6 +672,20 @@ enum exit_code bus_connect(const struct client *client, struct bus **ret)
         return EXIT_DONE;
 }
 
+/* What the manager says of itself: GetManagedObjects tells of the objects below it only. */
+static int read_manager(struct bus *bus)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
+        int r;
+
+        r = sd_bus_message_new_method_call(bus->bus, &call, BUS_NAME, BUS_ROOT, "org.freedesktop.DBus.Properties", "GetAll");
+        if (r >= 0)
+                r = sd_bus_message_append(call, "s", BUS_MANAGER);
+        if (r >= 0)
+                r = sd_bus_call(bus->bus, call, READ_TIMEOUT_USEC, NULL, &reply);
+        return r < 0 ? r : bus_properties_read(reply, manager_properties, bus);
+}
+
 enum exit_code bus_open(const struct client *client, bool watch, struct bus **ret)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
@@ -694,6 +708,8 @@ enum exit_code bus_open(const struct client *client, bool watch, struct bus **re
                 return bus_report_error(client, &error, r);
         if (remember_daemon(bus, sd_bus_message_get_sender(reply)) < 0 || objects_read(bus, reply) < 0)
                 return bus_bad_reply(client, "the list of its objects");
+        if (read_manager(bus) < 0)
+                return bus_bad_reply(client, "what it says of itself");
         *ret = take_ptr(bus);
         return EXIT_DONE;
 }
@@ -826,8 +842,7 @@ enum exit_code bus_error_code(const char *name)
                 "System.Error.ENOTCONN", "System.Error.ECONNREFUSED", "System.Error.EHOSTDOWN", "System.Error.EPIPE", NULL
         };
         static const char *const no_camera[] = {
-                SD_BUS_ERROR_UNKNOWN_OBJECT, BUS_NAME ".Error.NoSuchCamera", BUS_NAME ".Error.NoSuchFirmware",
-                BUS_NAME ".Error.NotFound", NULL
+                SD_BUS_ERROR_UNKNOWN_OBJECT, BUS_NAME ".Error.NoSuchObject", NULL
         };
         static const char *const refused[] = {
                 SD_BUS_ERROR_ACCESS_DENIED, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, SD_BUS_ERROR_AUTH_FAILED,
