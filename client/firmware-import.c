@@ -36,6 +36,7 @@ struct import {
         bool yes;
         json_t *images;
         unsigned added, refused, skipped;
+        enum exit_code code;                            /* of the worst refusal */
         enum exit_code stop;                            /* no use to go on */
 };
 
@@ -71,10 +72,12 @@ static void say(struct import *import, const struct found *found, const char *ou
         (void)fflush(stdout);
 }
 
-/* A board that the daemon only recognises (Arduino, RT1062) stands in every firmware folder: that is no failure of an import. */
-static bool is_unhandled_board(const struct found *found, const sd_bus_error *error)
+/* A board that the daemon only recognises (Arduino, RT1062) and a part that it never writes (AE3's bootloader) stand in every
+ * firmware folder: that is no failure of an import. */
+static bool is_of_no_use(const struct found *found, const sd_bus_error *error)
 {
-        return found->in_set && error->name && strcmp(error->name, BUS_NAME ".Error.UnknownBoard") == 0;
+        return found->in_set && (sd_bus_error_has_name(error, BUS_NAME ".Error.UnknownBoard") ||
+                                 sd_bus_error_has_name(error, BUS_NAME ".Error.UnknownPartition"));
 }
 
 static void give(struct import *import, const struct found *found, int memfd)
@@ -94,6 +97,7 @@ static void give(struct import *import, const struct found *found, int memfd)
                 partition = "";
         if (memfd < 0) {
                 import->refused++;
+                import->code = EXIT_FAILED;
                 say(import, found, "refused", board, partition, version, what.stable, "", upload_problem(memfd));
                 return;
         }
@@ -104,11 +108,12 @@ static void give(struct import *import, const struct found *found, int memfd)
                 say(import, found, "added", board, partition, version, what.stable, id, "");
         } else if (code == EXIT_NO_DAEMON) {
                 import->stop = bus_report_error(import->client, &error, -EIO);
-        } else if (is_unhandled_board(found, &error)) {
+        } else if (is_of_no_use(found, &error)) {
                 import->skipped++;
                 say(import, found, "skipped", board, partition, version, what.stable, "", why);
         } else {
                 import->refused++;
+                import->code = exit_code_worse(import->code, code);
                 say(import, found, "refused", board, partition, version, what.stable, "", why);
                 if (sd_bus_error_has_name(&error, SD_BUS_ERROR_ACCESS_DENIED) ||
                     sd_bus_error_has_name(&error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED))
@@ -225,6 +230,7 @@ static void import_folder(struct import *import, const char *folder)
 
         if (!whole) {
                 import->refused++;
+                import->code = EXIT_FAILED;
                 (void)client_fail(import->client, EXIT_FAILED, "%s: %s.", folder, strerror(errno));
                 return;
         }
@@ -247,6 +253,7 @@ static void import_folder(struct import *import, const char *folder)
                 const struct found found = { .path = folder };
 
                 import->refused++;
+                import->code = EXIT_FAILED;
                 say(import, &found, "refused", "", "", "", false, "",
                     "no firmware in this folder (wanted: OPENMV3/firmware.bin and the like)");
         }
@@ -318,9 +325,11 @@ static void import_archive(struct import *import, const char *path)
                 r = zip_each(path, UPLOAD_MAX, wants_image, on_image, &archive);
         if (r < 0) {
                 import->refused++;
+                import->code = EXIT_FAILED;
                 say(import, &itself, "refused", "", "", "", false, "", zip_problem(r));
         } else if (archive.images == 0 && import->stop == EXIT_DONE) {
                 import->refused++;
+                import->code = EXIT_FAILED;
                 say(import, &itself, "refused", "", "", "", false, "",
                     "no firmware in this archive (wanted: OPENMV3/firmware.bin and the like, or --board for a flat one)");
         }
@@ -449,7 +458,7 @@ static enum exit_code import_ide(struct import *import, const struct ide *ide)
 
 static enum exit_code sum_up(const struct import *import, bool json)
 {
-        enum exit_code code = import->stop != EXIT_DONE ? import->stop : import->refused > 0 ? EXIT_FAILED : EXIT_DONE;
+        enum exit_code code = import->stop != EXIT_DONE ? import->stop : import->code;
 
         /* Everything there was of boards that are not handled. */
         if (code == EXIT_DONE && import->added == 0)

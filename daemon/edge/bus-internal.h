@@ -18,6 +18,8 @@
 #define BUS_ERROR_INVALID  BUS_NAME ".Error.InvalidArgument"
 #define BUS_ERROR_NO_SUCH  BUS_NAME ".Error.NoSuchObject"
 #define BUS_ERROR_REFUSED  BUS_NAME ".Error.Refused"
+#define BUS_ERROR_UNKNOWN_BOARD     BUS_NAME ".Error.UnknownBoard"
+#define BUS_ERROR_UNKNOWN_PARTITION BUS_NAME ".Error.UnknownPartition"
 #define BUS_ERROR_DENIED   BUS_NAME ".Error.AccessDenied"
 #define BUS_ERROR_FAILED   BUS_NAME ".Error.Failed"
 
