@@ -8,12 +8,14 @@
 #include <errno.h>
 #include <getopt.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
 
 #include "client/bus.h"
 #include "client/client.h"
 #include "client/describe.h"
 #include "client/follow.h"
+#include "client/image-name.h"
 #include "client/upload.h"
 
 struct wishes {
@@ -156,6 +158,7 @@ static enum exit_code upload_for_cameras(const struct client *client, struct bus
                                   const char *file, char **ret_id)
 {
         const char *board = "";
+        char folder[IMAGE_BOARD_SIZE];
 
         for (size_t i = 0; i < (n ? n : bus_camera_count(bus)); i++) {
                 const struct camera *camera = n ? cameras[i] : bus_nth_camera(bus, i);
@@ -167,6 +170,11 @@ static enum exit_code upload_for_cameras(const struct client *client, struct bus
                                            board, camera->board);
                 board = camera->board;
         }
+        /* x/OPENMV4/firmware.bin says whose it is; its bytes may not. */
+        image_folder_board(file, folder);
+        if (*board && *folder && strcasecmp(folder, board) != 0)
+                return client_fail(client, EXIT_REFUSED, "%s lies in the folder of %s, and this is a %s. If it is meant all the same, "
+                                   "copy it elsewhere.", file, folder, board);
         return upload_one(client, bus, file, board, ret_id);
 }
 

@@ -165,7 +165,7 @@ static int find_board(struct bus *bus, const struct image *image, const char *na
         if (name) {
                 *ret = board_by_any_name(boards, name);
                 if (!*ret)
-                        return sd_bus_error_setf(error, BUS_ERROR_INVALID, "\"%s\" names no board, or several.", name);
+                        return sd_bus_error_setf(error, BUS_ERROR_UNKNOWN_BOARD, "\"%s\" names no board, or several.", name);
                 return 0;
         }
         possible = image_possible_boards(image, boards, record->partition[0] ? record->partition : "FIRMWARE");
@@ -196,6 +196,27 @@ static enum image_fault find_bytes(const struct image *image, const struct board
         return fault;
 }
 
+/* Boards of one chip have vector tables that look alike, but no two boards share their firmware: bytes that are known as one's
+ * are not another's.  NULL: nobody else's.  (Bootloaders and file systems may be shared.) */
+static const struct board *board_of_firmware(struct bus *bus, const struct firmware_record *record)
+{
+        const struct store *store = context_of(bus)->store;
+        const struct board *other = NULL;
+
+        for (size_t i = 0; i < store_count(store); i++) {
+                const struct firmware_record *known = store_nth(store, i);
+                const struct board *board = board_by_id(context_of(bus)->boards, known->board);
+                const struct partition *partition = board ? layout_partition(&board->layouts[0], known->partition, NULL) : NULL;
+
+                if (!digest_equal(&known->digest, &record->digest) || !partition || partition->role != PARTITION_FIRMWARE)
+                        continue;
+                if (strcmp(known->board, record->board) == 0)
+                        return NULL;
+                other = board;
+        }
+        return other;
+}
+
 static void on_added(void *userdata, int error)
 {
         struct adding *adding = userdata;
@@ -218,7 +239,7 @@ static void on_added(void *userdata, int error)
 static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *bytes, size_t size, sd_bus_error *error)
 {
         _cleanup_free_ struct adding *adding = calloc(1, sizeof(*adding));
-        const struct board *board = NULL;
+        const struct board *board = NULL, *other;
         const char *board_name = NULL;
         const uint8_t *data;
         enum image_fault fault;
@@ -239,19 +260,24 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
         if (r < 0 || !board)
                 return r;
         if (board->support != BOARD_DFU)
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "A %s is recognised, but not handled: its firmware is of no use here.",
+                return sd_bus_error_setf(error, BUS_ERROR_UNKNOWN_BOARD, "%s is recognised, but not handled: its firmware is of no use here.",
                                          board->name);
         guess_partition(board, &adding->record);
         fault = find_bytes(&image, board, adding->record.partition, &data, &data_size, &found);
         if (!found)
-                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "A %s has no partition %s.", board->name, adding->record.partition);
+                return sd_bus_error_setf(error, BUS_ERROR_UNKNOWN_PARTITION, "%s has no partition %s.", board->name, adding->record.partition);
         if (fault != IMAGE_FINE)
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "%s for the %s of a %s: %s", image_fault_to_string(fault),
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "%s for the %s of %s: %s", image_fault_to_string(fault),
                                          adding->record.partition, board->name, image_fault_advice(fault));
         snprintf(adding->record.board, sizeof(adding->record.board), "%s", board->id);
         adding->record.added = loop_wall_clock(bus->loop);
         digest_of(data, data_size, &adding->record.digest);
         adding->record.size = (uint32_t)data_size;
+        other = board_of_firmware(bus, &adding->record);
+        if (other)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "These bytes are known as the %s of %s, not of %s. "
+                                         "If that is wrong, take it out first: camrescue firmware remove.", adding->record.partition,
+                                         other->name, board->name);
         if (!adding->record.version[0]) {
                 char hex[DIGEST_HEX_SIZE];
 
