@@ -98,6 +98,42 @@ static bool find_firmware(struct registry *registry, const struct camera *camera
         return true;
 }
 
+static const struct partition *partition_of(const struct camera *camera, const char *name)
+{
+        const struct layout *layout = layout_of(camera);
+        const struct partition *partition = NULL;
+
+        if (layout)
+                return layout_partition(layout, name, NULL);
+        for (size_t i = 0; i < camera->board->n_layouts && !partition; i++)
+                partition = layout_partition(&camera->board->layouts[i], name, NULL);
+        return partition;
+}
+
+/* What is known to come to nothing is refused at once; the verdict, with the device at hand, has the last word on all the rest. */
+static bool may_be_written(const struct camera *camera, const struct request *request, const struct wanted *wanted,
+                           struct request_result *ret)
+{
+        for (size_t i = 0; i < wanted->n_images; i++) {
+                const struct update_image_record *image = &wanted->images[i];
+                const struct partition *partition = partition_of(camera, image->partition);
+
+                if (!partition)
+                        answer(ret, REQUEST_REFUSE, "its bootloader has no partition %s", image->partition);
+                else if (partition->role == PARTITION_BOOTLOADER)
+                        answer(ret, REQUEST_REFUSE, "a bootloader is restored through the chip's ROM only: 'camrescue recover' there");
+                else if (partition->role == PARTITION_ROMFS && !request->romfs)
+                        answer(ret, REQUEST_REFUSE, "%s holds the user's work: it is written only with --romfs", image->partition);
+                else if (layout_of(camera) && image->size > partition->limit - partition->start)
+                        answer(ret, REQUEST_REFUSE, "too-large: %u bytes, and the %s which its bootloader has is of %u",
+                               image->size, image->partition, partition->limit - partition->start);
+                else
+                        continue;
+                return false;
+        }
+        return true;
+}
+
 static bool runs_already(const struct camera *camera, const struct wanted *wanted)
 {
         for (size_t i = 0; i < wanted->n_images; i++)
@@ -184,7 +220,7 @@ static bool board_is_handled(const struct camera *camera, struct request_result 
                 answer(ret, REQUEST_REFUSE, "its board is not known: say it with 'camrescue recover %s --board BOARD'",
                        camera_name(camera));
         else if (camera->board->support != BOARD_DFU)
-                answer(ret, REQUEST_REFUSE, "a %s is recognised, but not handled: use its own tools", camera->board->name);
+                answer(ret, REQUEST_REFUSE, "an %s is recognised, but not handled: use its own tools", camera->board->name);
         else if (camera->attached && camera->state == CAMERA_LEFT_ALONE)
                 answer(ret, REQUEST_REFUSE, "it is in a mode that is not handled");
         else
@@ -194,11 +230,18 @@ static bool board_is_handled(const struct camera *camera, struct request_result 
 
 static void no_firmware(const struct camera *camera, const struct request *request, struct request_result *ret)
 {
-        if (request->firmware && request->firmware[0])
-                answer(ret, REQUEST_REFUSE, "no firmware %s for a %s in the store: camrescue firmware list",
+        const struct layout *layout = layout_of(camera);
+        bool has_romfs = !layout;
+
+        for (size_t i = 0; layout && i < layout->n_partitions; i++)
+                has_romfs = has_romfs || layout->partitions[i].role == PARTITION_ROMFS;
+        if (request->romfs && !has_romfs)
+                answer(ret, REQUEST_REFUSE, "its bootloader is an old one, without a partition for a ROM file system");
+        else if (request->firmware && request->firmware[0])
+                answer(ret, REQUEST_REFUSE, "no firmware %s for an %s in the store: camrescue firmware list",
                        request->firmware, camera->board->name);
         else
-                answer(ret, REQUEST_REFUSE, "no firmware for a %s in the store: camrescue firmware import FILE|DIR|ZIP",
+                answer(ret, REQUEST_REFUSE, "no firmware for an %s in the store: camrescue firmware import FILE|DIR|ZIP",
                        camera->board->name);
 }
 
@@ -218,6 +261,8 @@ static void request_update(struct registry *registry, struct camera *camera, con
                 no_firmware(camera, request, ret);
                 return;
         }
+        if (!may_be_written(camera, request, &wanted, ret))
+                return;
         snprintf(ret->version, sizeof(ret->version), "%s", wanted.version);
         if (!request->romfs && !request->erase_filesystem && runs_already(camera, &wanted) &&
             (camera->state == CAMERA_RUNNING || camera->state == CAMERA_ABSENT)) {
@@ -251,7 +296,7 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                         return;
                 }
                 if (camera->board && board != camera->board && !(rom && camera->provisional)) {
-                        answer(ret, REQUEST_REFUSE, "it is a %s, not a %s", camera->board->name, board->name);
+                        answer(ret, REQUEST_REFUSE, "it is an %s, not an %s", camera->board->name, board->name);
                         return;
                 }
         }
@@ -265,7 +310,7 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                 return;
         }
         if (rom && !board->rom_restore) {
-                answer(ret, REQUEST_REFUSE, "a %s cannot be restored through its ROM: use the chip maker's programmer",
+                answer(ret, REQUEST_REFUSE, "an %s cannot be restored through its ROM: use the chip maker's programmer",
                        board->name);
                 return;
         }
@@ -285,16 +330,26 @@ static void request_recover(struct registry *registry, struct camera *camera, co
         if (rom) {
                 /* Row 2: for this attachment.  The images are chosen when the flash has been read. */
                 if (!store_bootloader(registry->context.store, board)) {
-                        answer(ret, REQUEST_REFUSE, "no bootloader for a %s in the store: camrescue firmware import FILE|DIR|ZIP",
+                        answer(ret, REQUEST_REFUSE, "no bootloader for an %s in the store: camrescue firmware import FILE|DIR|ZIP",
                                board->name);
                         return;
                 }
-                if (!request->dry_run)
-                        camera->word = true;
-        } else if (!find_firmware(registry, camera, request, &wanted)) {
-                no_firmware(camera, request, ret);
-                return;
+                if (request->firmware && request->firmware[0] && camera->provisional) {
+                        answer(ret, REQUEST_REFUSE, "only its bootloader can be restored now: name the firmware when that is back, "
+                               "'camrescue update'");
+                        return;
+                }
         }
+        if (!rom || (request->firmware && request->firmware[0])) {
+                if (!find_firmware(registry, camera, request, &wanted)) {
+                        no_firmware(camera, request, ret);
+                        return;
+                }
+                if (!may_be_written(camera, request, &wanted, ret))
+                        return;
+        }
+        if (rom && !request->dry_run)
+                camera->word = true;
         if (!request->dry_run)
                 camera->word_replace = request->replace_unknown;
         begin(registry, camera, request, &wanted, ret);

@@ -751,6 +751,22 @@ static bool firmware_fits(const struct session *s, const struct target *target)
         return s->head_added && head_fits(&s->targets[s->n_targets - 1]);
 }
 
+/* Row 6: an image is wanted, and this camera's bootloader has no such partition: half of what was asked for is not "done". */
+static void miss_partitions(const struct session *s, struct verdict_evidence *evidence)
+{
+        for (size_t i = 0; i < s->decision.n_images; i++) {
+                const char *name = s->decision.images[i].partition;
+                const struct partition *known = layout_partition(&s->board->layouts[0], name, NULL);
+
+                if (in_rom(s) || !s->layout || layout_partition(s->layout, name, NULL) ||
+                    (known && known->role == PARTITION_BOOTLOADER) || evidence->n_targets == VERDICT_TARGETS_MAX)
+                        continue;
+                evidence->targets[evidence->n_targets++] = (struct verdict_target){
+                        .role = PARTITION_FORBIDDEN, .forbidden = true, .content = CONTENT_BLANK, .fits_bootloader = true,
+                };
+        }
+}
+
 static void gather_evidence(struct session *s, struct verdict_evidence *evidence, bool as_if_saved)
 {
         const struct session_wish *wish = &s->wish;
@@ -803,6 +819,7 @@ static void gather_evidence(struct session *s, struct verdict_evidence *evidence
                         .n_units = target->survey.n_units,
                 };
         }
+        miss_partitions(s, evidence);
 }
 
 /* Row 5: the verdict wants the firmware's first unit gone in this same ROM session. */
