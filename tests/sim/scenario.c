@@ -331,6 +331,29 @@ static void blank(struct world_camera *camera, const struct sim_partition *p)
         sim_camera_flash_blank(world_camera_model(camera), p->external, p->start, p->limit - p->start);
 }
 
+/* AE3: the other core's image goes with the first one's. */
+static struct image_options second_image(const struct image_options *first)
+{
+        return (struct image_options){ .version = first->version, .seed = first->seed + 1, .size = first->size / 4 };
+}
+
+static int install_second(struct call *call, struct world_camera *camera, const struct image_options *first)
+{
+        const struct sim_partition *p = partition(call, camera, "HE");
+        const struct image_options second = second_image(first);
+        _cleanup_free_ uint8_t *image = NULL;
+        int r;
+
+        if (!p)
+                return -EINVAL;
+        r = make_firmware(call, world_camera_config(camera)->board, false, &second, &image);
+        if (r < 0)
+                return r;
+        blank(camera, p);
+        r = sim_camera_flash_poke(world_camera_model(camera), p->external, p->start, image, second.size);
+        return r < 0 ? fail(call, "HE: %s", strerror(-r)) : 0;
+}
+
 static int install_firmware(struct call *call, struct world_camera *camera, bool mute, const struct image_options *options,
                             size_t keep, bool corrupt)
 {
@@ -353,7 +376,9 @@ static int install_firmware(struct call *call, struct world_camera *camera, bool
                 return fail(call, "%zu bytes do not fit into %s", size, p->name);
         blank(camera, p);
         r = sim_camera_flash_poke(world_camera_model(camera), p->external, p->start, image, size);
-        return r < 0 ? fail(call, "%s", strerror(-r)) : 0;
+        if (r < 0)
+                return fail(call, "%s", strerror(-r));
+        return board == SIM_OPENMV_AE3 ? install_second(call, camera, options) : 0;
 }
 
 static int install_bootloader(struct call *call, struct world_camera *camera, enum sim_bootloader which, bool corrupt)
@@ -779,8 +804,7 @@ static int save_board_folder(struct call *call, const char *directory, enum sim_
         if (r < 0 || !ae3)
                 return r;
 
-        firmware.seed++;
-        firmware.size /= 4;
+        firmware = second_image(&firmware);
         r = make_firmware(call, board, false, &firmware, &second);
         if (r < 0)
                 return r;
