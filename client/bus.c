@@ -672,20 +672,6 @@ enum exit_code bus_connect(const struct client *client, struct bus **ret)
         return EXIT_DONE;
 }
 
-/* What the manager says of itself: GetManagedObjects tells of the objects below it only. */
-static int read_manager(struct bus *bus)
-{
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
-        int r;
-
-        r = sd_bus_message_new_method_call(bus->bus, &call, BUS_NAME, BUS_ROOT, "org.freedesktop.DBus.Properties", "GetAll");
-        if (r >= 0)
-                r = sd_bus_message_append(call, "s", BUS_MANAGER);
-        if (r >= 0)
-                r = sd_bus_call(bus->bus, call, READ_TIMEOUT_USEC, NULL, &reply);
-        return r < 0 ? r : bus_properties_read(reply, manager_properties, bus);
-}
-
 enum exit_code bus_open(const struct client *client, bool watch, struct bus **ret)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
@@ -708,8 +694,6 @@ enum exit_code bus_open(const struct client *client, bool watch, struct bus **re
                 return bus_report_error(client, &error, r);
         if (remember_daemon(bus, sd_bus_message_get_sender(reply)) < 0 || objects_read(bus, reply) < 0)
                 return bus_bad_reply(client, "the list of its objects");
-        if (read_manager(bus) < 0)
-                return bus_bad_reply(client, "what it says of itself");
         *ret = take_ptr(bus);
         return EXIT_DONE;
 }
