@@ -446,6 +446,12 @@ static void look_for_failures(struct sim_camera *camera, struct flash_job *job)
         }
 }
 
+static uint64_t program_time(const struct sim_camera *camera, const struct memory_data *data, size_t size, unsigned rom_ns)
+{
+        return (uint64_t)((double)(size + data->program_size - 1) / data->program_size * (rom_ns ?: data->program_ns) / 1000 *
+                          camera->config.program_factor);
+}
+
 void sim_flash_begin(struct sim_camera *camera, const struct flash_request *request, void (*done)(struct sim_camera *, enum flash_result))
 {
         struct flash_job *job = &camera->job;
@@ -488,9 +494,7 @@ void sim_flash_begin(struct sim_camera *camera, const struct flash_request *requ
                 job->erase_us = limit_us;
                 job->erase_fails = true;
         }
-        job->program_us = (uint64_t)((double)(job->size + data->program_size - 1) / data->program_size *
-                                     (request->rom && chip->rom_program_ns ? chip->rom_program_ns : data->program_ns) / 1000 *
-                                     camera->config.program_factor);
+        job->program_us = program_time(camera, data, job->size, request->rom ? chip->rom_program_ns : 0);
         look_for_failures(camera, job);
         if (job->erase_fails)
                 job->program_us = 0;
@@ -615,6 +619,25 @@ int sim_camera_partition_read(const struct sim_camera *camera, const char *parti
         if (!p || offset > p->limit - p->start || size > p->limit - p->start - offset)
                 return -EINVAL;
         return sim_camera_flash_read(camera, p->external, p->start + offset, data, size);
+}
+
+uint64_t sim_camera_flash_time(const struct sim_camera *camera, const char *partition, size_t size)
+{
+        const struct sim_partition *p = partition_by_name(camera, partition);
+        uint64_t us = 0;
+
+        if (!p || camera->config.flash_speed <= 0)
+                return 0;
+        for (size_t offset = 0; offset < size; offset += 4096) {
+                const struct memory *memory = &camera->memories[p->external];
+                const struct unit *unit = &memory->units[unit_index(memory, p->start + (uint32_t)offset)];
+                size_t word = program_unit(memory->kind), n = MIN(size - offset, (size_t)4096);
+
+                if (unit->start == p->start + offset && memory->kind != MEMORY_MRAM)
+                        us += (uint64_t)((double)unit->erase_us * camera->config.erase_factor);
+                us += program_time(camera, memory->real, (n + word - 1) / word * word, 0);
+        }
+        return (uint64_t)((double)us / camera->config.flash_speed);
 }
 
 void sim_camera_fail_flash(struct sim_camera *camera, bool external, uint32_t address, bool silently, unsigned count)

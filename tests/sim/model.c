@@ -367,6 +367,11 @@ static uint64_t transfer_time(const struct sim_camera *camera, size_t size)
         return camera->config.usb_speed > 0 ? (uint64_t)((double)us / camera->config.usb_speed) : 0;
 }
 
+uint64_t sim_camera_transfer_time(const struct sim_camera *camera, size_t size)
+{
+        return transfer_time(camera, size);
+}
+
 static void count(struct sim_camera *camera, const struct sim_urb *urb)
 {
         struct sim_counters *c = &camera->counters;

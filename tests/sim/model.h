@@ -140,6 +140,12 @@ size_t sim_camera_partitions(const struct sim_camera *camera, const struct sim_p
 /* Erase unit that holds address: start and size.  external as above. */
 void sim_camera_erase_unit(const struct sim_camera *camera, bool external, uint32_t address, uint32_t *start, uint32_t *size);
 
+/* --- what nobody can be faster than, by the same tables (microseconds, with this camera's speeds and factors) --- */
+/* Erasing and programming size bytes from a partition's beginning, in the bootloader's blocks of 4096. 0: no such partition. */
+uint64_t sim_camera_flash_time(const struct sim_camera *camera, const char *partition, size_t size);
+/* One control transfer that moves size bytes. */
+uint64_t sim_camera_transfer_time(const struct sim_camera *camera, size_t size);
+
 /* --- a hand: plug, jumper, power --- */
 void sim_camera_plug(struct sim_camera *camera);        /* power on: boots, host->connected follows after its start-up time */
 void sim_camera_unplug(struct sim_camera *camera);      /* power off, at once; a flash operation under way leaves its unit neither old nor new */

@@ -65,6 +65,7 @@ struct attached {
         uint8_t data[256];
         struct usbfs_node *node;
         bool in_sysfs, announced, resetting;
+        uint64_t announced_at;
         struct sysfs_device device;
         uint8_t *descriptors;
         size_t n_interfaces, next_string;
@@ -290,6 +291,7 @@ static void announce(struct attached *attached)
         struct world *world = attached->world;
 
         attached->announced = true;
+        attached->announced_at = loop_now(world->loop);
         trace(attached, "uevent: add %s, device %u", attached->device.name, attached->device.device);
         for (unsigned n = event_times(attached); n > 0; n--) {
                 (void)sysfs_device_event(world->uevents, &attached->device, "add");
@@ -1245,6 +1247,11 @@ bool world_camera_is_plugged(const struct world_camera *camera)
 bool world_camera_is_announced(const struct world_camera *camera)
 {
         return camera->attached && camera->attached->announced;
+}
+
+uint64_t world_camera_announced_at(const struct world_camera *camera)
+{
+        return camera->attached && camera->attached->announced ? camera->attached->announced_at : 0;
 }
 
 bool world_camera_is_configured(const struct world_camera *camera)

@@ -61,6 +61,8 @@ const char *world_camera_port(const struct world_camera *camera);       /* "" ne
 bool world_camera_is_plugged(const struct world_camera *camera);
 /* Its "add" was sent, and not yet its "remove". */
 bool world_camera_is_announced(const struct world_camera *camera);
+/* loop_now() just before its "add" was sent; 0: not (yet). */
+uint64_t world_camera_announced_at(const struct world_camera *camera);
 bool world_camera_is_configured(const struct world_camera *camera);
 unsigned world_camera_device_number(const struct world_camera *camera); /* 0: none */
 unsigned world_camera_bus_number(const struct world_camera *camera);
