@@ -28,6 +28,9 @@ struct machine {
         struct io_watch watch;
         int fd;
         const char *waits_for;          /* camera whose announcement is to be answered */
+        struct timer plug_timer;
+        uint64_t plug_interval;
+        struct world_options leisure;   /* the world's own */
         struct machine_order order;
 };
 
@@ -44,6 +47,12 @@ static void reply(struct machine *machine, int error)
                                world_camera_bus_number(camera), world_camera_device_number(camera));
                 sim_camera_counters(model, &answer.counters);
                 answer.open_files = world_camera_open_files(camera);
+                answer.announced_at = world_camera_announced_at(camera);
+                answer.is_plugged = world_camera_is_plugged(camera);
+                if (machine->order.verb == MACHINE_TIMES) {
+                        answer.times.flash = sim_camera_flash_time(model, "FIRMWARE", (size_t)machine->order.value);
+                        answer.times.transfer = sim_camera_transfer_time(model, (size_t)machine->order.value);
+                }
                 if (machine->order.verb == MACHINE_READ)
                         answer.error = sim_camera_partition_read(model, "FIRMWARE", machine->order.offset, answer.data,
                                                                  (size_t)machine->order.value);
@@ -73,19 +82,86 @@ static int make_camera(struct machine *machine)
         return sim_camera_partition_poke(world_camera_model(camera), "FIRMWARE", 0, firmware, size);
 }
 
-static int plug_all(struct machine *machine)
+static int make_firmware(struct machine *machine, struct world_camera *camera)
 {
-        struct world_camera *camera = NULL;
+        const struct machine_order *order = &machine->order;
+        struct sim_camera *model = world_camera_model(camera);
+        enum sim_board board = world_camera_config(camera)->board;
+        const struct sim_partition *partitions;
+        _cleanup_free_ uint8_t *firmware = NULL;
+        size_t size = sim_image_default_size(board), n;
         int r;
 
-        while ((camera = world_camera_next(machine->world, camera))) {
-                if (*world_camera_port(camera))
-                        continue;
-                r = world_plug(camera, NULL);
-                if (r < 0)
-                        return r;
-        }
-        return 0;
+        r = sim_image_firmware(board, order->version, order->seed, size, &firmware);
+        if (r < 0)
+                return r;
+        n = sim_camera_partitions(model, &partitions);
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(partitions[i].name, "FIRMWARE") == 0)
+                        sim_camera_flash_blank(model, partitions[i].external, partitions[i].start,
+                                               partitions[i].limit - partitions[i].start);
+        return sim_camera_partition_poke(model, "FIRMWARE", 0, firmware, MIN((size_t)order->value, size));
+}
+
+/* The next camera that is in a drawer; false: there was none. */
+static bool plug_one(struct machine *machine)
+{
+        struct world_camera *camera = NULL;
+
+        while ((camera = world_camera_next(machine->world, camera)))
+                if (!world_camera_is_plugged(camera))
+                        return world_plug(camera, NULL) >= 0;
+        return false;
+}
+
+static void on_plug_timer(void *userdata)
+{
+        struct machine *machine = userdata;
+
+        if (plug_one(machine))
+                timer_set(&machine->plug_timer, machine->plug_interval);
+}
+
+static void plug_all(struct machine *machine)
+{
+        struct world_camera *camera = NULL;
+        unsigned n = 0;
+
+        while ((camera = world_camera_next(machine->world, camera)))
+                n += !world_camera_is_plugged(camera);
+        machine->plug_interval = n > 1 ? (uint64_t)machine->order.value / (n - 1) : 0;
+        if (machine->plug_interval > 0)
+                on_plug_timer(machine);
+        else
+                while (plug_one(machine))
+                        ;
+}
+
+static int unplug_all(struct machine *machine)
+{
+        struct world_camera *camera = NULL;
+        int r = 0;
+
+        timer_clear(&machine->plug_timer);
+        while (r >= 0 && (camera = world_camera_next(machine->world, camera)))
+                if (world_camera_is_plugged(camera))
+                        r = world_unplug(camera);
+        return r;
+}
+
+static void be_leisurely(struct machine *machine, bool leisure)
+{
+        struct world_options *options = world_options(machine->world);
+
+        options->debounce = leisure ? machine->leisure.debounce : 0;
+        options->enumerate = leisure ? machine->leisure.enumerate : 0;
+        options->udev = leisure ? machine->leisure.udev : 0;
+        options->notice = leisure ? machine->leisure.notice : 0;
+}
+
+static bool needs_camera(enum machine_verb verb)
+{
+        return verb != MACHINE_CAMERA && verb != MACHINE_PLUG_ALL && verb != MACHINE_UNPLUG_ALL && verb != MACHINE_LEISURE;
 }
 
 static void obey(struct machine *machine)
@@ -94,7 +170,7 @@ static void obey(struct machine *machine)
         struct world_camera *camera = world_camera_by_name(machine->world, order->name);
         int r = 0;
 
-        if (!camera && order->verb != MACHINE_CAMERA && order->verb != MACHINE_PLUG_ALL) {
+        if (!camera && needs_camera(order->verb)) {
                 reply(machine, -ENOENT);
                 return;
         }
@@ -110,8 +186,17 @@ static void obey(struct machine *machine)
                         return;
                 }
                 break;
+        case MACHINE_FIRMWARE:
+                r = make_firmware(machine, camera);
+                break;
         case MACHINE_PLUG_ALL:
-                r = plug_all(machine);
+                plug_all(machine);
+                break;
+        case MACHINE_UNPLUG_ALL:
+                r = unplug_all(machine);
+                break;
+        case MACHINE_LEISURE:
+                be_leisurely(machine, order->value);
                 break;
         case MACHINE_UNPLUG:
                 r = world_unplug(camera);
@@ -132,6 +217,7 @@ static void obey(struct machine *machine)
                 sim_camera_reset_counters(world_camera_model(camera));
                 break;
         case MACHINE_COUNTERS:
+        case MACHINE_TIMES:
         case MACHINE_READ:
                 break;
         }
@@ -166,7 +252,6 @@ static void on_change(void *userdata)
 static int play(int fuse_fd, int fd)
 {
         struct machine machine = { .fd = fd };
-        struct world_options *options;
         int r;
 
         r = loop_new(&machine.loop);
@@ -178,8 +263,9 @@ static int play(int fuse_fd, int fd)
         if (getenv("MACHINE_TRACE"))
                 world_trace_to(machine.world, fopen(getenv("MACHINE_TRACE"), "we"));
         /* The kernel's leisure is not what is looked at here. */
-        options = world_options(machine.world);
-        options->debounce = options->enumerate = options->udev = options->notice = 0;
+        machine.leisure = *world_options(machine.world);
+        be_leisurely(&machine, false);
+        timer_init(&machine.plug_timer, machine.loop, on_plug_timer, &machine);
 
         io_watch_init(&machine.watch, machine.loop, fd, on_order, &machine);
         r = io_watch_set(&machine.watch, IO_READ);
@@ -187,6 +273,7 @@ static int play(int fuse_fd, int fd)
                 r = loop_run(machine.loop);
 
         io_watch_deinit(&machine.watch);
+        timer_deinit(&machine.plug_timer);
         machine.world = world_free(machine.world);
         machine.loop = loop_free(machine.loop);
         return r;

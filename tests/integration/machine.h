@@ -11,10 +11,12 @@
 #include "sim/model.h"
 
 enum machine_verb {
-        MACHINE_CAMERA,                 /* new, in a drawer: config, with a bootloader; firmware when value is not 0 */
+        MACHINE_CAMERA,                 /* new, in a drawer: config, with a bootloader; firmware 5.0.0 (seed 1) when value is not 0 */
+        MACHINE_FIRMWARE,               /* FIRMWARE becomes the first value bytes of the image version (seed), the rest blank */
         MACHINE_PLUG,                   /* answers when its "add" is out */
-        MACHINE_PLUG_ALL,               /* that were never plugged in, at once; does not wait */
+        MACHINE_PLUG_ALL,               /* that are in a drawer, spread evenly over value microseconds; does not wait */
         MACHINE_UNPLUG,
+        MACHINE_UNPLUG_ALL,
         MACHINE_FAULT,
         MACHINE_CLEAR_FAULTS,
         MACHINE_REFUSE_OPEN,            /* value: negative errno */
@@ -22,6 +24,8 @@ enum machine_verb {
         MACHINE_COUNTERS,
         MACHINE_RESET_COUNTERS,
         MACHINE_READ,                   /* value bytes of FIRMWARE from offset */
+        MACHINE_TIMES,                  /* see machine_answer.times; value: bytes */
+        MACHINE_LEISURE,                /* the kernel and udev take their usual time from now on: value; 0, as at first: none */
 };
 
 struct machine_order {
@@ -32,6 +36,8 @@ struct machine_order {
         struct sim_fault fault;
         int value;
         uint32_t offset;
+        char version[16];
+        unsigned seed;
 };
 
 struct machine_answer {
@@ -39,6 +45,12 @@ struct machine_answer {
         char port[48], node[32];
         struct sim_counters counters;
         unsigned open_files;
+        uint64_t announced_at;          /* loop_now() just before its "add" was sent, comparable with counters; 0: not (yet) */
+        bool is_plugged;
+        struct {
+                uint64_t flash;         /* to erase and program value bytes of FIRMWARE: sim_camera_flash_time() */
+                uint64_t transfer;      /* of value bytes: sim_camera_transfer_time() */
+        } times;
         uint8_t data[4096];
 };
 

@@ -1,0 +1,459 @@
+/* SPDX-License-Identifier: MIT */
+
+/*
+ * See bench.h.  All of it runs in the machine's child, so that the daemon is a
+ * descendant of the machine as it must be.
+ */
+
+#include "bench/bench.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <linux/magic.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+extern char **environ;
+
+#define CHILDREN_MAX 16
+#define READY_DEADLINE 30
+#define ENVIRONMENT_MAX 256
+
+static char directory[128];
+static char bus_address[160];
+static unsigned n_cases;
+static bool failed;
+static bool is_smoke;
+static int (*run_bench)(bool smoke);
+static pid_t children[CHILDREN_MAX];
+
+/* --- words --- */
+
+static void clean_up(void)
+{
+        for (size_t i = CHILDREN_MAX; i-- > 0;)
+                if (children[i] > 0)
+                        (void)bench_end(children[i]);
+}
+
+void bench_die(const char *format, ...)
+{
+        va_list ap;
+
+        (void)printf("Bail out! ");
+        va_start(ap, format);
+        (void)vprintf(format, ap);
+        va_end(ap);
+        (void)printf("\n");
+        (void)fflush(stdout);
+        clean_up();
+        exit(99);
+}
+
+void bench_say(const char *format, ...)
+{
+        va_list ap;
+
+        (void)printf("# ");
+        va_start(ap, format);
+        (void)vprintf(format, ap);
+        va_end(ap);
+        (void)printf("\n");
+        (void)fflush(stdout);
+}
+
+bool bench_check(const char *what, bool holds)
+{
+        (void)printf("%s %u - %s\n", holds ? "ok" : "not ok", ++n_cases, what);
+        (void)fflush(stdout);
+        failed |= !holds;
+        return holds;
+}
+
+bool bench_gate(const char *what, double figure, double max, const char *unit)
+{
+        char text[192];
+
+        (void)snprintf(text, sizeof(text), "%s: %.4g%s%s, at most %.4g", what, figure, *unit ? " " : "", unit, max);
+        return bench_check(text, figure <= max);
+}
+
+int bench_result(void)
+{
+        (void)printf("1..%u\n", n_cases);
+        (void)fflush(stdout);
+        clean_up();
+        return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
+/* --- places --- */
+
+static const char *disk_candidate(size_t i)
+{
+        switch (i) {
+        case 0:
+                return getenv("TMPDIR");
+        case 1:
+                return "/var/tmp";
+        case 2:
+                return "/tmp";
+        default:
+                return NULL;
+        }
+}
+
+static bool is_disk(const char *path)
+{
+        struct statfs fs;
+
+        return statfs(path, &fs) == 0 && fs.f_type != TMPFS_MAGIC && fs.f_type != RAMFS_MAGIC;
+}
+
+static void make_directory(void)
+{
+        const char *parent = NULL;
+
+        for (size_t i = 0; i < 3 && !parent; i++)
+                if (disk_candidate(i) && access(disk_candidate(i), W_OK) == 0 && is_disk(disk_candidate(i)))
+                        parent = disk_candidate(i);
+        (void)snprintf(directory, sizeof(directory), "%.96s/camrescue-bench-XXXXXX", parent ?: getenv("TMPDIR") ?: "/tmp");
+        if (!mkdtemp(directory)) {
+                *directory = 0;
+                bench_die("cannot make a directory: %s", strerror(errno));
+        }
+}
+
+const char *bench_directory(bool *ret_disk)
+{
+        if (ret_disk)
+                *ret_disk = is_disk(directory);
+        return directory;
+}
+
+const char *bench_path(const char *name, char path[static 256])
+{
+        (void)snprintf(path, 256, "%s/%s", directory, name);
+        return path;
+}
+
+const char *bench_source(const char *name, char path[static 256])
+{
+        (void)snprintf(path, 256, "%s/%s", getenv("CAMRESCUE_SRCDIR") ?: ".", name);
+        return path;
+}
+
+const char *bench_program(const char *name, char path[static 256])
+{
+        (void)snprintf(path, 256, "%s/%s", getenv("CAMRESCUE_BUILDDIR") ?: ".", name);
+        return path;
+}
+
+void bench_write_file(const char *name, const void *data, size_t size)
+{
+        _cleanup_fclose_ FILE *f = NULL;
+        char path[256];
+
+        f = fopen(bench_path(name, path), "we");
+        if (!f || fwrite(data, 1, size, f) != size)
+                bench_die("cannot write %s", path);
+}
+
+/* --- time --- */
+
+double bench_seconds(void)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+void bench_sleep(double seconds)
+{
+        struct timespec left = { .tv_sec = (time_t)seconds, .tv_nsec = (long)((seconds - (double)(time_t)seconds) * 1e9) };
+
+        while (nanosleep(&left, &left) < 0)
+                ;
+}
+
+/* --- processes --- */
+
+static void in_child(const char *const *argv, const char *const *environment, const char *log)
+{
+        static char *variables[ENVIRONMENT_MAX];
+        char path[256];
+        size_t n = 0;
+        int fd;
+
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        fd = open(bench_path(log, path), O_WRONLY | O_CREAT | O_APPEND, 0666);
+        if (fd < 0 || dup2(fd, STDOUT_FILENO) < 0 || dup2(fd, STDERR_FILENO) < 0)
+                _exit(126);
+        (void)close(fd);
+        /* What is given stands first and so wins. */
+        for (; environment && environment[n]; n++)
+                variables[n] = (char *)environment[n];
+        for (char **v = environ; *v && n + 1 < ENVIRONMENT_MAX; v++)
+                variables[n++] = *v;
+        (void)execvpe(argv[0], (char *const *)argv, variables);
+        _exit(127);
+}
+
+pid_t bench_spawn(const char *const *argv, const char *const *environment, const char *log)
+{
+        pid_t pid;
+        size_t i = 0;
+
+        while (i < CHILDREN_MAX && children[i] > 0)
+                i++;
+        (void)fflush(NULL);
+        pid = i < CHILDREN_MAX ? fork() : -1;
+        if (pid < 0)
+                bench_die("cannot start %s", argv[0]);
+        if (pid == 0)
+                in_child(argv, environment, log);
+        children[i] = pid;
+        return pid;
+}
+
+int bench_wait(pid_t pid)
+{
+        int status;
+
+        for (size_t i = 0; i < CHILDREN_MAX; i++)
+                if (children[i] == pid)
+                        children[i] = 0;
+        if (waitpid(pid, &status, 0) < 0)
+                return -1;
+        return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int bench_end(pid_t pid)
+{
+        (void)kill(pid, SIGTERM);
+        return bench_wait(pid);
+}
+
+void bench_start_bus(void)
+{
+        static const char config[] =
+                "<!DOCTYPE busconfig PUBLIC \"-//freedesktop//DTD D-Bus Bus Configuration 1.0//EN\"\n"
+                " \"http://www.freedesktop.org/standards/dbus/1.0/busconfig.dtd\">\n"
+                "<busconfig><type>session</type><listen>unix:path=%s/bus.socket</listen><auth>EXTERNAL</auth>\n"
+                "<policy context=\"default\"><allow send_destination=\"*\" eavesdrop=\"true\"/>\n"
+                "<allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>\n";
+        char text[sizeof(config) + sizeof(directory)], path[256], option[300];
+        double deadline = bench_seconds() + READY_DEADLINE;
+
+        bench_write_file("bus.conf", text, (size_t)snprintf(text, sizeof(text), config, directory));
+        (void)snprintf(option, sizeof(option), "--config-file=%s", bench_path("bus.conf", path));
+        (void)bench_spawn((const char *const[]){ "dbus-daemon", option, "--nofork", "--nopidfile", NULL }, NULL, "bus.log");
+        while (access(bench_path("bus.socket", path), F_OK) < 0) {
+                if (bench_seconds() > deadline)
+                        bench_die("dbus-daemon did not start");
+                bench_sleep(0.01);
+        }
+        (void)snprintf(bus_address, sizeof(bus_address), "unix:path=%s/bus.socket", directory);
+        (void)setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address, /* overwrite= */ 1);
+}
+
+static void wait_for_ready(int fd, pid_t pid)
+{
+        struct timeval patience = { .tv_sec = READY_DEADLINE };
+        char text[512];
+        ssize_t n;
+
+        (void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+        while ((n = recv(fd, text, sizeof(text) - 1, 0)) > 0) {
+                text[n] = 0;
+                if (strstr(text, "READY=1"))
+                        return;
+        }
+        bench_die("camrescued (%d) did not become ready; see its log", (int)pid);
+}
+
+pid_t bench_start_daemon(const char *state, const char *const *environment)
+{
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        char program[256], boards[256], state_directory[256], configuration[256], socket_path[256], notify[300];
+        const char *variables[16] = { notify };
+        _cleanup_close_ int fd = -1;
+        pid_t pid;
+
+        (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.*s", (int)sizeof(address.sun_path) - 1,
+                       bench_path("notify", socket_path));
+        (void)unlink(address.sun_path);
+        fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+        if (fd < 0 || bind(fd, (struct sockaddr *)&address, sizeof(address)) < 0)
+                bench_die("cannot listen for readiness: %s", strerror(errno));
+        (void)snprintf(notify, sizeof(notify), "NOTIFY_SOCKET=%s", address.sun_path);
+        for (size_t i = 0; environment && environment[i] && i + 2 < ELEMENTSOF(variables); i++)
+                variables[i + 1] = environment[i];
+        bench_write_file("camrescue.conf", "", 0);
+        (void)mkdir(bench_path(state, state_directory), 0700);
+        pid = bench_spawn((const char *const[]){
+                bench_program("camrescued", program), "--log", "stderr", "--bus-address", bus_address,
+                "--state-directory", state_directory, "--configuration", bench_path("camrescue.conf", configuration),
+                "--boards-directory", bench_source("boards", boards), NULL }, variables, "camrescued.log");
+        wait_for_ready(fd, pid);
+        return pid;
+}
+
+int bench_client(const char *const *arguments)
+{
+        const char *argv[256];
+        char program[256], log[256];
+        size_t n = 0;
+
+        argv[n++] = bench_program("camrescue", program);
+        argv[n++] = "--bus-address";
+        argv[n++] = bus_address;
+        for (size_t i = 0; arguments[i] && n + 1 < ELEMENTSOF(argv); i++)
+                argv[n++] = arguments[i];
+        argv[n] = NULL;
+        (void)unlink(bench_path("client.log", log));
+        return bench_wait(bench_spawn(argv, NULL, "client.log"));
+}
+
+/* --- /proc --- */
+
+static uint64_t value_of(const char *path, const char *key)
+{
+        _cleanup_fclose_ FILE *f = fopen(path, "re");
+        uint64_t value = 0;
+        char line[256];
+
+        while (f && fgets(line, sizeof(line), f))
+                if (strncmp(line, key, strlen(key)) == 0)
+                        value += strtoull(line + strlen(key), NULL, 10);
+        return value;
+}
+
+void bench_proc(pid_t pid, struct bench_proc *ret)
+{
+        struct dirent *entry;
+        char path[300];
+        DIR *tasks;
+
+        *ret = (struct bench_proc){ 0 };
+        (void)snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+        tasks = opendir(path);
+        if (!tasks)
+                bench_die("process %d is gone", (int)pid);
+        while ((entry = readdir(tasks))) {
+                if (*entry->d_name == '.')
+                        continue;
+                ret->threads++;
+                (void)snprintf(path, sizeof(path), "/proc/%d/task/%.16s/status", (int)pid, entry->d_name);
+                ret->switches += value_of(path, "voluntary_ctxt_switches:") + value_of(path, "nonvoluntary_ctxt_switches:");
+        }
+        (void)closedir(tasks);
+        (void)snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+        ret->private_dirty = (unsigned)value_of(path, "Private_Dirty:");
+        ret->rss = (unsigned)value_of(path, "Rss:");
+}
+
+/* --- the machine --- */
+
+struct machine_answer bench_tell(enum machine_verb verb, const char *name, int value)
+{
+        struct machine_order order = { .verb = verb, .value = value };
+        struct machine_answer answer;
+
+        (void)snprintf(order.name, sizeof(order.name), "%s", name);
+        answer = machine_ask(&order);
+        if (answer.error < 0)
+                bench_die("the machine cannot (%d, %s): %s", verb, name, strerror(-answer.error));
+        return answer;
+}
+
+void bench_camera(const char *name, enum sim_board board, unsigned seed, bool firmware, void (*adjust)(struct sim_config *config))
+{
+        struct machine_order order = { .verb = MACHINE_CAMERA, .value = firmware };
+
+        sim_config_default(&order.config, board, seed);
+        if (adjust)
+                adjust(&order.config);
+        (void)snprintf(order.name, sizeof(order.name), "%s", name);
+        if (machine_ask(&order).error < 0)
+                bench_die("cannot make camera %s", name);
+}
+
+bool bench_until(const char *name, double seconds, bool (*condition)(const struct machine_answer *answer))
+{
+        double deadline = bench_seconds() + seconds;
+
+        for (;;) {
+                struct machine_answer answer = bench_tell(MACHINE_COUNTERS, name, 0);
+
+                if (condition(&answer))
+                        return true;
+                if (bench_seconds() > deadline)
+                        return false;
+                bench_sleep(0.02);
+        }
+}
+
+bool bench_is_running(const struct machine_answer *answer)
+{
+        return answer->counters.boots > 0 && answer->announced_at > 0;
+}
+
+void bench_import(enum sim_board board, const char *version, unsigned seed)
+{
+        _cleanup_free_ uint8_t *image = NULL;
+        size_t size = sim_image_default_size(board);
+        char name[64], path[256];
+        int status;
+
+        if (sim_image_firmware(board, version, seed, size, &image) < 0)
+                bench_die("no image");
+        (void)snprintf(name, sizeof(name), "%s-%s.bin", sim_board_name(board), version);
+        bench_write_file(name, image, size);
+        status = bench_client((const char *const[]){ "firmware", "import", "--board", sim_board_name(board), "--partition", "FIRMWARE",
+                                                     "--version", version, "--stable", bench_path(name, path), NULL });
+        if (status != 0)
+                bench_die("camrescue firmware import: exit status %d", status);
+}
+
+/* --- from the outside --- */
+
+static int run(void)
+{
+        return run_bench(is_smoke);
+}
+
+int bench_main(int argc, char **argv, bool trace, int (*bench)(bool smoke))
+{
+        const char *const clean[] = { "rm", "-rf", directory, NULL };
+        char trace_path[256];
+        int r;
+
+        run_bench = bench;
+        is_smoke = argc > 1 && strcmp(argv[1], "--smoke") == 0;
+        make_directory();
+        if (trace)
+                (void)setenv("MACHINE_TRACE", bench_path("trace", trace_path), /* overwrite= */ 1);
+        r = machine_run(run);
+        if (getenv("KEEP"))
+                bench_say("kept: %s", directory);
+        else
+                (void)bench_wait(bench_spawn(clean, NULL, "clean.log"));
+        return r;
+}
