@@ -30,6 +30,7 @@ struct machine {
         const char *waits_for;          /* camera whose announcement is to be answered */
         struct timer plug_timer;
         uint64_t plug_interval;
+        char plug_names[16];
         struct world_options leisure;   /* the world's own */
         struct machine_order order;
 };
@@ -103,13 +104,20 @@ static int make_firmware(struct machine *machine, struct world_camera *camera)
         return sim_camera_partition_poke(model, "FIRMWARE", 0, firmware, MIN((size_t)order->value, size));
 }
 
-/* The next camera that is in a drawer; false: there was none. */
+static bool is_to_be_plugged(const struct machine *machine, struct world_camera *camera)
+{
+        const char *begin = machine->plug_names;
+
+        return !world_camera_is_plugged(camera) && strncmp(world_camera_config(camera)->name, begin, strlen(begin)) == 0;
+}
+
+/* false: there is none left. */
 static bool plug_one(struct machine *machine)
 {
         struct world_camera *camera = NULL;
 
         while ((camera = world_camera_next(machine->world, camera)))
-                if (!world_camera_is_plugged(camera))
+                if (is_to_be_plugged(machine, camera))
                         return world_plug(camera, NULL) >= 0;
         return false;
 }
@@ -127,8 +135,9 @@ static void plug_all(struct machine *machine)
         struct world_camera *camera = NULL;
         unsigned n = 0;
 
+        (void)snprintf(machine->plug_names, sizeof(machine->plug_names), "%s", machine->order.name);
         while ((camera = world_camera_next(machine->world, camera)))
-                n += !world_camera_is_plugged(camera);
+                n += is_to_be_plugged(machine, camera);
         machine->plug_interval = n > 1 ? (uint64_t)machine->order.value / (n - 1) : 0;
         if (machine->plug_interval > 0)
                 on_plug_timer(machine);

@@ -14,7 +14,8 @@ enum machine_verb {
         MACHINE_CAMERA,                 /* new, in a drawer: config, with a bootloader; firmware 5.0.0 (seed 1) when value is not 0 */
         MACHINE_FIRMWARE,               /* FIRMWARE becomes the first value bytes of the image version (seed), the rest blank */
         MACHINE_PLUG,                   /* answers when its "add" is out */
-        MACHINE_PLUG_ALL,               /* that are in a drawer, spread evenly over value microseconds; does not wait */
+        MACHINE_PLUG_ALL,               /* that are in a drawer and whose names begin with name ("": all), spread evenly over value
+                                         * microseconds; does not wait */
         MACHINE_UNPLUG,
         MACHINE_UNPLUG_ALL,
         MACHINE_FAULT,
