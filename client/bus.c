@@ -817,6 +817,16 @@ static bool is_one_of(const char *name, const char *const *names)
         return false;
 }
 
+bool bus_error_is_denied(const char *name)
+{
+        static const char *const denied[] = {
+                BUS_NAME ".Error.AccessDenied", SD_BUS_ERROR_ACCESS_DENIED, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED,
+                SD_BUS_ERROR_AUTH_FAILED, NULL
+        };
+
+        return name && is_one_of(name, denied);
+}
+
 enum exit_code bus_error_code(const char *name)
 {
         static const char *const no_daemon[] = {
@@ -828,10 +838,7 @@ enum exit_code bus_error_code(const char *name)
         static const char *const no_camera[] = {
                 SD_BUS_ERROR_UNKNOWN_OBJECT, BUS_NAME ".Error.NoSuchObject", NULL
         };
-        static const char *const refused[] = {
-                SD_BUS_ERROR_ACCESS_DENIED, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED, SD_BUS_ERROR_AUTH_FAILED,
-                SD_BUS_ERROR_INVALID_ARGS, SD_BUS_ERROR_LIMITS_EXCEEDED, NULL
-        };
+        static const char *const refused[] = { SD_BUS_ERROR_INVALID_ARGS, SD_BUS_ERROR_LIMITS_EXCEEDED, NULL };
 
         if (is_one_of(name, no_daemon) || strncmp(name, "org.freedesktop.DBus.Error.Spawn.", 33) == 0 ||
             strncmp(name, "org.freedesktop.systemd1.", 25) == 0)
@@ -840,7 +847,7 @@ enum exit_code bus_error_code(const char *name)
                 return EXIT_NO_CAMERA;
         if (strcmp(name, BUS_NAME ".Error.Failed") == 0)
                 return EXIT_FAILED;
-        if (is_one_of(name, refused) || strncmp(name, BUS_NAME ".Error.", sizeof(BUS_NAME ".Error.") - 1) == 0)
+        if (bus_error_is_denied(name) || is_one_of(name, refused) || strncmp(name, BUS_NAME ".Error.", sizeof(BUS_NAME ".Error.") - 1) == 0)
                 return EXIT_REFUSED;
         return EXIT_FAILED;
 }
@@ -861,7 +868,7 @@ enum exit_code bus_report_error(const struct client *client, const sd_bus_error 
                 return client_fail(client, EXIT_NO_DAEMON, "The daemon camrescued does not answer: journalctl -u camrescued.service");
         if (code == EXIT_NO_DAEMON)
                 return client_fail(client, code, "The daemon camrescued cannot be reached: %s%s", message, stop);
-        if (strcmp(name, SD_BUS_ERROR_ACCESS_DENIED) == 0 || strcmp(name, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED) == 0)
+        if (bus_error_is_denied(name))
                 return client_fail(client, code, "Not allowed: %s%s", message, stop);
         return client_fail(client, code, "%s%s", message, stop);
 }

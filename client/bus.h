@@ -118,5 +118,7 @@ enum exit_code bus_call_or_fail(const struct client *client, struct bus *bus, sd
 enum exit_code bus_report_error(const struct client *client, const sd_bus_error *error, int r);
 /* What a D-Bus error means for the caller. */
 enum exit_code bus_error_code(const char *name);
+/* Who asks may not: another try with other arguments is of no use. */
+bool bus_error_is_denied(const char *name);
 /* Says that a reply makes no sense. */
 enum exit_code bus_bad_reply(const struct client *client, const char *what);

@@ -44,10 +44,23 @@ struct import {
 struct found {
         const char *path;               /* where it was found, for people */
         const char *board, *version;    /* "" unknown */
-        bool in_set;                    /* of a folder or archive with many boards, not named by the user */
+        bool in_set;                    /* found in a folder or archive, not named by the user */
 };
 
 /* --- one image --- */
+
+/* "OPENMV3/firmware.bin" of what was found in a folder or archive; the whole of what was named. */
+static const char *shown(const struct found *found)
+{
+        const char *end = found->path + strlen(found->path);
+
+        if (!found->in_set)
+                return found->path;
+        for (int slashes = 0; end > found->path; end--)
+                if (end[-1] == '/' && ++slashes == 2)
+                        break;
+        return end;
+}
 
 static void say(struct import *import, const struct found *found, const char *outcome, const char *board, const char *partition,
                 const char *version, bool stable, const char *id, const char *why)
@@ -62,7 +75,7 @@ static void say(struct import *import, const struct found *found, const char *ou
                 return;
         }
         if (asprintf(&line, "%-8s %-14s %-10s %-12s %s%s%s", outcome, *board ? board : "-", *partition ? partition : "-",
-                     *version ? version : "-", found->path, *why ? ": " : "", why) < 0) {
+                     *version ? version : "-", shown(found), *why ? ": " : "", why) < 0) {
                 line = NULL;
                 return;
         }
@@ -72,12 +85,12 @@ static void say(struct import *import, const struct found *found, const char *ou
         (void)fflush(stdout);
 }
 
-/* A board that the daemon only recognises (Arduino, RT1062) and a part that it never writes (AE3's bootloader) stand in every
- * firmware folder: that is no failure of an import. */
+/* Folders and archives hold more than the daemon can use: boards that it only recognises (Arduino, RT1062) or does not know,
+ * bootloaders that cannot be written.  That is no failure of an import, unless the user named the very file. */
 static bool is_of_no_use(const struct found *found, const sd_bus_error *error)
 {
-        return found->in_set && (sd_bus_error_has_name(error, BUS_NAME ".Error.UnknownBoard") ||
-                                 sd_bus_error_has_name(error, BUS_NAME ".Error.UnknownPartition"));
+        return found->in_set && error->name && (strcmp(error->name, BUS_NAME ".Error.UnknownBoard") == 0 ||
+                                                strcmp(error->name, BUS_NAME ".Error.UnknownPartition") == 0);
 }
 
 static void give(struct import *import, const struct found *found, int memfd)
@@ -115,8 +128,7 @@ static void give(struct import *import, const struct found *found, int memfd)
                 import->refused++;
                 import->code = exit_code_worse(import->code, code);
                 say(import, found, "refused", board, partition, version, what.stable, "", why);
-                if (sd_bus_error_has_name(&error, SD_BUS_ERROR_ACCESS_DENIED) ||
-                    sd_bus_error_has_name(&error, SD_BUS_ERROR_INTERACTIVE_AUTHORIZATION_REQUIRED))
+                if (bus_error_is_denied(error.name))
                         import->stop = EXIT_REFUSED;
         }
 }
@@ -176,7 +188,7 @@ static bool has_plain_twin(struct dirent **entries, int n, const char *name)
 }
 
 /* Images right in this folder.  Their number. */
-static unsigned board_folder(struct import *import, const char *folder, const char *board, const char *version, bool in_set)
+static unsigned board_folder(struct import *import, const char *folder, const char *board, const char *version)
 {
         struct dirent **entries = NULL;
         int n = scandir(folder, &entries, NULL, alphasort);
@@ -184,7 +196,7 @@ static unsigned board_folder(struct import *import, const char *folder, const ch
 
         for (int i = 0; i < n; i++) {
                 _cleanup_free_ char *path = join(folder, entries[i]->d_name);
-                const struct found found = { .path = path, .board = board, .version = version, .in_set = in_set };
+                const struct found found = { .path = path, .board = board, .version = version, .in_set = true };
 
                 if (!path || !image_partition(entries[i]->d_name) || has_plain_twin(entries, n, entries[i]->d_name) ||
                     import->stop != EXIT_DONE)
@@ -209,13 +221,9 @@ static unsigned set_folder(struct import *import, const char *folder)
         read_settings(folder, version);
         for (int i = 0; i < n; i++) {
                 _cleanup_free_ char *path = join(folder, entries[i]->d_name);
-                char board[IMAGE_BOARD_SIZE];
 
-                if (path && image_is_board_folder(entries[i]->d_name) && is_folder(path)) {
-                        (void)snprintf(board, sizeof(board), "%.*s", IMAGE_BOARD_SIZE - 1, entries[i]->d_name);
-                        /* A longer name is of no board that the daemon can know; let it say so. */
-                        images += board_folder(import, path, board, version, /* in_set= */ true);
-                }
+                if (path && image_is_board_folder(entries[i]->d_name) && is_folder(path))
+                        images += board_folder(import, path, entries[i]->d_name, version);
                 free(entries[i]);
         }
         free(entries);
@@ -225,7 +233,7 @@ static unsigned set_folder(struct import *import, const char *folder)
 static void import_folder(struct import *import, const char *folder)
 {
         _cleanup_free_ char *whole = realpath(folder, NULL), *inner = NULL, *parent = NULL;
-        char version[IMAGE_VERSION_SIZE], board[IMAGE_BOARD_SIZE], *slash;
+        char version[IMAGE_VERSION_SIZE], *slash;
         unsigned images;
 
         if (!whole) {
@@ -244,10 +252,7 @@ static void import_folder(struct import *import, const char *folder)
                 if (slash)
                         *slash = '\0';
                 read_settings(parent && *parent ? parent : "/", version);
-                board[0] = '\0';
-                if (image_is_board_folder(image_base(whole)))
-                        (void)snprintf(board, sizeof(board), "%.*s", IMAGE_BOARD_SIZE - 1, image_base(whole));
-                images = board_folder(import, whole, board, version, /* in_set= */ false);
+                images = board_folder(import, whole, image_is_board_folder(image_base(whole)) ? image_base(whole) : "", version);
         }
         if (images == 0 && import->stop == EXIT_DONE) {
                 const struct found found = { .path = folder };
@@ -307,7 +312,7 @@ static int on_image(void *userdata, const char *name, const void *data, size_t s
         if (!path)
                 return -ENOMEM;
         archive->images++;
-        found = (struct found){ .path = path, .board = *board ? board : archive->board, .version = archive->version, .in_set = *board != '\0' };
+        found = (struct found){ .path = path, .board = *board ? board : archive->board, .version = archive->version, .in_set = true };
         give(archive->import, &found, memfd);
         return 0;
 }
@@ -460,7 +465,7 @@ static enum exit_code sum_up(const struct import *import, bool json)
 {
         enum exit_code code = import->stop != EXIT_DONE ? import->stop : import->code;
 
-        /* Everything there was of boards that are not handled. */
+        /* Everything there was is of no use. */
         if (code == EXIT_DONE && import->added == 0)
                 code = EXIT_FAILED;
         if (json) {

@@ -117,12 +117,10 @@ enum exit_code plan_print(const struct client *client, struct bus *bus, const st
         _cleanup_(table_freep) struct table *table = NULL;
         int r = 0;
 
+        if (plan->n == 0)
+                return client_fail(client, EXIT_NO_CAMERA, "There is no camera to update: see camrescue status.");
         if (client->json)
                 return plan_print_json(bus, plan, dry_run);
-        if (plan->n == 0) {
-                (void)puts("No camera is known.");
-                return EXIT_DONE;
-        }
         table = table_new(headings);
         if (!table)
                 r = -ENOMEM;

@@ -36,7 +36,7 @@ bool image_is_board_folder(const char *name)
 {
         size_t n = strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_");
 
-        return n >= 3 && n < IMAGE_BOARD_SIZE + 12 && name[n] == '\0' &&
+        return n < IMAGE_BOARD_SIZE && name[n] == '\0' &&
                (strncmp(name, "OPENMV", 6) == 0 || strncmp(name, "ARDUINO_", 8) == 0);
 }
 
@@ -60,8 +60,8 @@ void image_folder_board(const char *path, char board[static IMAGE_BOARD_SIZE])
         if ((size_t)(end - begin) >= sizeof(folder))
                 return;
         (void)snprintf(folder, sizeof(folder), "%.*s", (int)(end - begin), begin);
-        if (image_is_board_folder(folder) && strlen(folder) < IMAGE_BOARD_SIZE)
-                (void)snprintf(board, IMAGE_BOARD_SIZE, "%s", folder);
+        if (image_is_board_folder(folder))
+                (void)snprintf(board, IMAGE_BOARD_SIZE, "%.*s", IMAGE_BOARD_SIZE - 1, folder);
 }
 
 int image_version(const char *text, char version[static IMAGE_VERSION_SIZE])
@@ -101,8 +101,7 @@ void image_archive_name(const char *path, char board[static IMAGE_BOARD_SIZE], c
         memcpy(tag, base + sizeof(prefix) - 1, n);
         tag[n] = '\0';
         if (image_is_board_folder(tag)) {
-                if (strlen(tag) < IMAGE_BOARD_SIZE)
-                        (void)snprintf(board, IMAGE_BOARD_SIZE, "%s", tag);
+                (void)snprintf(board, IMAGE_BOARD_SIZE, "%.*s", IMAGE_BOARD_SIZE - 1, tag);
                 (void)snprintf(version, IMAGE_VERSION_SIZE, "development");
         } else if (image_version(tag, version) < 0) {
                 version[0] = '\0';

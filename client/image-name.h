@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define IMAGE_BOARD_SIZE 20
+#define IMAGE_BOARD_SIZE 40
 #define IMAGE_VERSION_SIZE 32
 
 /* "firmware.bin" -> "FIRMWARE"; of either case; NULL: not a name that says it. */

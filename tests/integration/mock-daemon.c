@@ -343,7 +343,7 @@ static int on_remove_firmware(sd_bus_message *m, void *userdata, sd_bus_error *e
                         found = true;
                 }
         if (!found)
-                return sd_bus_error_set(error, NAME ".Error.NoSuchFirmware", "No such image");
+                return sd_bus_error_set(error, NAME ".Error.NoSuchObject", "No such image");
         return sd_bus_reply_method_return(m, NULL);
 }
 

@@ -57,8 +57,9 @@ static void paths_name_their_board(void **state)
         assert_string_equal(board, "");
         image_folder_board("tmp/firmware.bin", board);
         assert_string_equal(board, "");
-        /* longer than any board that the daemon knows */
         image_folder_board("ARDUINO_NANO_RP2040_CONNECT/firmware.bin", board);
+        assert_string_equal(board, "ARDUINO_NANO_RP2040_CONNECT");
+        image_folder_board("OPENMV_0123456789012345678901234567890123456789/firmware.bin", board);
         assert_string_equal(board, "");
         assert_string_equal(image_base("a/b/c.bin"), "c.bin");
         assert_string_equal(image_base("c.bin"), "c.bin");
