@@ -45,13 +45,39 @@ static void field(FILE *f, const struct terminal *terminal, enum style style, co
                       (int)(width - MIN(width, text_width(cut)) + 2), "");
 }
 
+/* Under the cameras: what a person should do, whole.  One line per camera has no room for it, and it is why one looks. */
+static size_t add_notes(const struct terminal *terminal, const struct camera *camera, const struct update *update,
+                        size_t indent, char **lines, size_t n, size_t max)
+{
+        _cleanup_free_ char *advice = camera_advice(camera, update), *clean = NULL;
+        char port[48];
+        const char *rest;
+        bool first = true;
+
+        if (!advice || !*advice || terminal->columns <= indent + 16)
+                return n;
+        clean = text_clean(advice, terminal->utf8);
+        for (rest = clean; rest && *rest && n < max; first = false) {
+                size_t next, length = text_line(rest, terminal->columns - 1 - indent, &next);
+
+                if (asprintf(&lines[n], "%-*s%.*s", (int)indent, first ? place(camera, port, sizeof(port)) : "",
+                             (int)length, rest) < 0) {
+                        lines[n] = NULL;
+                        return n;
+                }
+                n++;
+                rest += next;
+        }
+        return n;
+}
+
 static void tail(FILE *f, const struct terminal *terminal, const struct camera *camera, const struct update *update, size_t room)
 {
-        _cleanup_free_ char *doing = camera_doing(camera, update, 1), *advice = camera_advice(camera, update);
+        _cleanup_free_ char *doing = camera_doing(camera, update, 1);
         _cleanup_free_ char *text = NULL, *clean = NULL, *cut = NULL;
         bool moving = update_is_open(update) && strcmp(update->step, "waiting") != 0;
 
-        if (!doing || !advice)
+        if (!doing)
                 return;
         if (moving && room >= BAR_MIN + BAR_TEXT) {
                 unsigned width = (unsigned)MIN(room - BAR_TEXT, (size_t)BAR_MAX);
@@ -61,8 +87,8 @@ static void tail(FILE *f, const struct terminal *terminal, const struct camera *
                 (void)fprintf(f, "%s%s%s ", style_on(terminal, STYLE_BUSY), bar, style_off(terminal, STYLE_BUSY));
                 room -= width + 1;
                 text = strdup(doing);
-        } else if (asprintf(&text, "%s%s%s%s%s", camera->firmware, *camera->firmware && (*doing || *advice) ? "  " : "", doing,
-                            *doing && *advice ? ": " : "", advice) < 0) {
+        } else if (asprintf(&text, "%s%s%s%s%s", camera->firmware, *camera->firmware && (*doing || *camera->diagnosis) ? "  " : "",
+                            doing, *doing && *camera->diagnosis ? ": " : "", camera->diagnosis) < 0) {
                 text = NULL;
         }
         if (text)
@@ -100,9 +126,9 @@ static void widen(size_t *width, const char *text)
 static void draw(struct view *view)
 {
         const struct terminal *terminal = &view->client->out;
-        size_t max = bus_camera_count(view->bus), n, room;
+        size_t max = bus_camera_count(view->bus), max_lines = max + terminal->rows + 2, n, n_cameras, room;
         _cleanup_free_ const struct camera **cameras = calloc(max + 1, sizeof(*cameras));
-        _cleanup_free_ char **lines = calloc(max + 1, sizeof(*lines));
+        _cleanup_free_ char **lines = calloc(max_lines, sizeof(*lines));
         struct widths widths = { 4, 5, 0, 5 };
         char port[48];
 
@@ -128,8 +154,23 @@ static void draw(struct view *view)
                 if (!lines[i])
                         lines[i] = strdup("");
         }
+        n_cameras = n;
+        for (size_t i = 0; i < n_cameras && n + 2 < max_lines; i++) {
+                size_t before = n == n_cameras ? n + 1 : n, after;
+
+                after = add_notes(terminal, cameras[i], bus_camera_update(view->bus, cameras[i]), widths.label + 2, lines, before,
+                                  max_lines - 1);
+                if (after == before)
+                        continue;
+                if (before != n)
+                        lines[n] = strdup("");
+                n = after;
+        }
         if (view->remark)
                 lines[n++] = text_cut(view->remark, terminal->columns - 1, terminal->utf8);
+        for (size_t i = 0; i < n; i++)
+                if (!lines[i])
+                        lines[i] = strdup("");
         live_draw(&view->live, (const char *const *)lines, n);
         for (size_t i = 0; i < n; i++)
                 free(lines[i]);
