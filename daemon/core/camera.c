@@ -577,6 +577,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
         case CAMERA_MODE_BOOTLOADER:
                 camera->record.bootloader_device = sighting->device;
                 camera->slept = host_slept();
+                camera->old_bootloader = false;
                 camera_event(camera, is_wanted(camera) ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
                 break;
         case CAMERA_MODE_ROM_DFU:
@@ -615,6 +616,15 @@ void camera_gone(struct camera *camera, bool excused)
                 camera_event(camera, EVENT_FINISHED);
         else if (camera->state == CAMERA_ABSENT && update_is_open(camera->update))
                 camera_event(camera, EVENT_REQUESTED);  /* it ran while an update was queued for it: now it is awaited */
+}
+
+void camera_has_old_bootloader(struct camera *camera)
+{
+        if (!camera->old_bootloader)
+                camera_log(camera, LOG_NOTICE, "it has the old serial bootloader, which is recognised and left alone");
+        camera->old_bootloader = true;
+        end_update(camera, UPDATE_REFUSED, diagnosis_code_to_string(DIAGNOSIS_OLD_BOOTLOADER),
+                   "it has the old serial bootloader, which is not handled yet: use OpenMV IDE for this camera");
 }
 
 /* --- birth and death --- */

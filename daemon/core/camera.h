@@ -55,6 +55,7 @@ struct camera {
         enum verdict_reason reason;
         enum content content;
         bool not_seen, restored, permission;
+        bool old_bootloader;            /* it came out of the old serial bootloader */
         char detail[256];               /* of the last failure */
 
         TAILQ_ENTRY(camera) link;
@@ -68,6 +69,8 @@ void camera_event(struct camera *camera, enum camera_event event);
 /* A device that is this camera came or went. */
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match);
 void camera_gone(struct camera *camera, bool excused);
+/* It runs, and came out of the old serial bootloader: an update that waits for another one would wait for ever. */
+void camera_has_old_bootloader(struct camera *camera);
 
 /* Puts the record into the journal's next batch (not for provisional cameras without an update). */
 void camera_store(struct camera *camera);

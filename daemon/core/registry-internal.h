@@ -6,6 +6,7 @@
 #include "core/registry.h"
 
 #define REGISTRY_OBSERVERS_MAX 4
+#define SERIAL_BOOTLOADERS_MAX 32       /* that can be on their way at a time; the oldest is forgotten */
 
 TAILQ_HEAD(camera_list, camera);
 TAILQ_HEAD(update_list, update);
@@ -26,4 +27,10 @@ struct registry {
         char expected_port[PORT_PATH_MAX];
         const struct board *expected_board;
         uint64_t expected_since;
+        /* Old serial bootloaders, which have no identity, that left: whoever runs on that port next is theirs. */
+        struct {
+                char port[PORT_PATH_MAX];       /* "": none */
+                uint64_t left_at;
+        } serial_bootloaders[SERIAL_BOOTLOADERS_MAX];
+        size_t next_serial_bootloader;
 };

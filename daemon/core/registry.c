@@ -14,6 +14,7 @@
 #include "core/registry-internal.h"
 
 #define IDENTITYLESS_DEADLINE (60 * SEC)        /* a camera that left a port may come back there without identity (identity.md section 2) */
+#define SERIAL_BOOT_DEADLINE  (10 * SEC)        /* serial bootloader -> runtime */
 #define EXPECT_DEADLINE       (600 * SEC)       /* a restored camera is awaited on its port */
 #define ENDED_UPDATES_MIN_AGE (600 * SEC)       /* readable for at least ten minutes after their end */
 #define ENDED_UPDATES_MAX     50
@@ -486,6 +487,28 @@ void registry_expect_bootloader(struct registry *registry, const char *port, con
         registry->expected_since = loop_now(registry->context.loop);
 }
 
+/* A serial bootloader has no identity, but it becomes a running camera on its port, and nothing else can come between. */
+static void serial_bootloader_left(struct registry *registry, const char *port)
+{
+        size_t i = registry->next_serial_bootloader++ % SERIAL_BOOTLOADERS_MAX;
+
+        snprintf(registry->serial_bootloaders[i].port, sizeof(registry->serial_bootloaders[i].port), "%s", port);
+        registry->serial_bootloaders[i].left_at = loop_now(registry->context.loop);
+}
+
+static bool came_from_serial_bootloader(struct registry *registry, const char *port)
+{
+        bool came = false;
+
+        for (size_t i = 0; i < SERIAL_BOOTLOADERS_MAX; i++) {
+                if (strcmp(registry->serial_bootloaders[i].port, port) != 0)
+                        continue;
+                came = loop_now(registry->context.loop) - registry->serial_bootloaders[i].left_at < SERIAL_BOOT_DEADLINE;
+                registry->serial_bootloaders[i].port[0] = '\0';
+        }
+        return came;
+}
+
 void registry_seen(struct registry *registry, const struct sighting *sighting)
 {
         struct identity_result result;
@@ -527,6 +550,8 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
                   camera_mode_to_string(result.mode), sighting->vendor, sighting->product,
                   sighting->serial[0] ? sighting->serial : "none");
         camera_seen(camera, sighting, result.mode, result.match);
+        if (came_from_serial_bootloader(registry, sighting->port) && result.mode == CAMERA_MODE_RUNTIME)
+                camera_has_old_bootloader(camera);
 }
 
 void registry_gone(struct registry *registry, const char *port)
@@ -535,6 +560,8 @@ void registry_gone(struct registry *registry, const char *port)
 
         if (!camera)
                 return;
+        if (camera->mode == CAMERA_MODE_VCP_BOOTLOADER)
+                serial_bootloader_left(registry, port);
         camera_gone(camera, /* excused= */ false);
         if (camera->provisional && !update_is_open(camera->update))
                 remove_camera(registry, camera);

@@ -221,6 +221,8 @@ static bool board_is_handled(const struct camera *camera, struct request_result 
                        camera_name(camera));
         else if (camera->board->support != BOARD_DFU)
                 answer(ret, REQUEST_REFUSE, "an %s is recognised, but not handled: use its own tools", camera->board->name);
+        else if (camera->old_bootloader)
+                answer(ret, REQUEST_REFUSE, "it has the old serial bootloader, which is not handled yet: use OpenMV IDE for this camera");
         else if (camera->attached && camera->state == CAMERA_LEFT_ALONE)
                 answer(ret, REQUEST_REFUSE, "it is in a mode that is not handled");
         else
