@@ -5,6 +5,7 @@
  * was not ours has not been written to.
  */
 
+#include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -17,6 +18,7 @@
 #include "base/bytes.h"
 #include "base/cleanup.h"
 #include "unit/lab.h"
+#include "unit/loop-virtual.h"
 
 #define PORT "3-1.2"
 
@@ -429,6 +431,548 @@ static void in_the_bootloader_already(void **state)
         lab_expect_flash(camera, new);
 }
 
+/* --- interruptions (story D) --- */
+
+/* The image of a camera that is updated from 4.8.1 to 5.0.0; plugged in, update under way. */
+static struct lab_camera *begin_update(struct lab *lab, enum sim_board board, struct lab_image **ret_new)
+{
+        struct lab_image *old = lab_release(lab, board, "4.8.1"), *new = lab_release(lab, board, "5.0.0");
+        struct lab_camera *camera = lab_camera_new(lab, board, (unsigned)lab->n_cameras + 1);
+
+        if (store_count(lab->store) == 0) {
+                lab_import(lab, old);
+                lab_import(lab, new);
+        }
+        lab_install(camera, old);
+        lab_plug_until_running(camera, PORT);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        lab_remember(camera);
+        lab_reset_counters(camera);
+        *ret_new = new;
+        return camera;
+}
+
+static void expect_updated(struct lab_camera *camera, const struct lab_image *image)
+{
+        lab_expect_done(camera);
+        lab_expect_flash(camera, image);
+        lab_expect_unchanged_but(camera, "FIRMWARE");
+        lab_expect_wrote_only(camera, "FIRMWARE");
+        lab_expect_diagnosis(camera, DIAGNOSIS_NONE);
+}
+
+/* How often the most worn unit was erased. */
+static unsigned most_erases(struct lab_camera *camera)
+{
+        static struct sim_unit_count units[4096];
+        size_t n = sim_camera_unit_counts(camera->sim, units, ELEMENTSOF(units));
+        unsigned most = 0;
+
+        for (size_t i = 0; i < n; i++)
+                most = MAX(most, units[i].erases);
+        return most;
+}
+
+static void pulled_at_many_places(void **state)
+{
+        static const uint64_t places[] = { 1, 4096, 40000, 0x20000 - 1, 0x20000, 0x20000 + 1, 0x60000 - 4096, 0x60000, 800000, 1333696 };
+        struct lab *lab = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                struct lab_image *new;
+                struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+                lab_replug(camera);
+                lab_wait_writing(camera, places[i], 60 * SEC);
+                lab_unplug(camera);
+                lab_expect_state(camera, CAMERA_WAITING, SEC);
+                lab_expect_diagnosis(camera, DIAGNOSIS_AWAITED);
+                lab_run(lab, 3600 * SEC);
+                lab_plug(camera, i % 2 ? PORT : "5-1");
+                expect_updated(camera, new);
+                assert_true(most_erases(camera) <= 2);
+                assert_true(lab_counters(camera).erases <= 7);
+                assert_int_equal(lab_update(camera)->record.attempts, 2);
+                lab_unplug(camera);
+        }
+}
+
+/* Every kind of request, early and late, at each of its stages. */
+static void pulled_at_every_stage(void **state)
+{
+        static const enum sim_fault_kind kinds[] = {
+                SIM_FAULT_UNPLUG_BEFORE, SIM_FAULT_UNPLUG_DATA, SIM_FAULT_UNPLUG_STATUS, SIM_FAULT_UNPLUG_FLASH,
+        };
+        static const struct {
+                int type, request;
+                unsigned skip;
+        } requests[] = {
+                { 0xa1, 2, 0 }, { 0xa1, 2, 1 }, { 0xa1, 2, 5 },         /* UPLOAD: pin, comparison */
+                { 0x21, 1, 0 }, { 0x21, 1, 33 },                        /* DNLOAD */
+                { 0xa1, 3, 1 }, { 0xa1, 3, 2 }, { 0xa1, 3, 100 },       /* GETSTATUS */
+                { 0x01, 11, 0 }, { 0x80, 6, 0 },                        /* SET_INTERFACE, descriptors */
+                { 0x21, 1, 326 },                                       /* manifest */
+                { 0x21, 0, 0 },                                         /* DETACH */
+        };
+        struct lab *lab = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(requests); i++)
+                for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
+                        struct lab_image *new;
+                        struct lab_camera *camera;
+
+                        lab_free(lab);
+                        *state = lab = lab_new();
+                        camera = begin_update(lab, SIM_OPENMV3, &new);
+                        lab_unplug(camera);
+                        sim_camera_add_fault(camera->sim, &(struct sim_fault){
+                                .kind = kinds[k], .request_type = requests[i].type, .request = requests[i].request,
+                                .skip = requests[i].skip, .count = 1 });
+                        lab_plug(camera, PORT);
+                        lab_run(lab, 120 * SEC);
+                        sim_camera_clear_faults(camera->sim);
+                        if (!sim_camera_is_powered(camera->sim)) {
+                                lab_plug(camera, PORT);
+                                lab_run(lab, 120 * SEC);
+                        }
+                        lab_expect_state(camera, CAMERA_RUNNING, SEC);
+                        lab_expect_flash(camera, new);
+                        lab_expect_unchanged_but(camera, "FIRMWARE");
+                        lab_expect_wrote_only(camera, "FIRMWARE");
+                        assert_true(most_erases(camera) <= 2);
+                        assert_false(update_is_open(lab_update(camera)));
+                        lab_expect_update(camera, UPDATE_DONE, "done");
+                }
+}
+
+static void restarted_in_the_middle(void **state)
+{
+        static const uint64_t places[] = { 1, 4096, 100000, 0x20000, 700000, 1333696 };
+        struct lab *lab = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(places); i++) {
+                struct lab_image *new;
+                struct lab_camera *camera;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                camera = begin_update(lab, SIM_OPENMV3, &new);
+                lab_replug(camera);
+                lab_wait_writing(camera, places[i], 60 * SEC);
+                lab_restart(lab);
+                /* The bootloader was held, and stayed where it was. */
+                assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+                expect_updated(camera, new);
+                assert_true(most_erases(camera) <= 2);
+        }
+}
+
+static void restarted_while_it_is_away(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        lab_replug(camera);
+        lab_wait_writing(camera, 500000, 60 * SEC);
+        lab_unplug(camera);
+        lab_restart(lab);
+        lab_expect_state(camera, CAMERA_WAITING, SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_AWAITED);
+        lab_run(lab, 60 * SEC);
+        lab_restart(lab);
+        lab_plug(camera, "1-1");
+        expect_updated(camera, new);
+}
+
+/* Nothing but evidence: an interrupted write that is nobody's, resumed by every replug. */
+static void unattended_and_pulled(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *release = lab_release(lab, SIM_OPENMV4, "5.0.0");
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV4, 1);
+
+        lab_import(lab, release);
+        lab_remember(camera);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_SILENT, 20 * SEC);
+        for (int i = 0; i < 4; i++) {
+                lab_replug(camera);
+                lab_wait_writing(camera, 300000, 60 * SEC);
+                lab_unplug(camera);
+                lab_expect_state(camera, CAMERA_WAITING, SEC);
+        }
+        lab_replug(camera);
+        expect_updated(camera, release);
+        assert_true(most_erases(camera) <= 5);
+}
+
+/* --- cancel and stop --- */
+
+static void cancelled(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        /* Before it begins. */
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), -EALREADY);
+        lab_expect_update(camera, UPDATE_CANCELLED, "cancelled");
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_RUNNING, 20 * SEC);
+        lab_expect_untouched(camera);
+
+        /* In the middle: at the end of the unit. */
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_wait_writing(camera, 300000, 60 * SEC);
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        lab_expect_state(camera, CAMERA_ASKING, 20 * SEC);
+        lab_expect_update(camera, UPDATE_CANCELLED, "cancelled");
+        lab_expect_diagnosis(camera, DIAGNOSIS_REFUSED);
+        assert_int_equal(lab_counters(camera).download_bytes, 0x20000 + 0x40000);
+        lab_run(lab, 60 * SEC);
+        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+
+        /* He changes his mind. */
+        assert_int_equal(lab_ask_recover(camera, NULL, false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_RUNNING, 120 * SEC);
+        lab_expect_flash(camera, new);
+}
+
+static void cancelled_while_away(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        lab_unplug(camera);
+        lab_expect_state(camera, CAMERA_WAITING, SEC);
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        lab_expect_state(camera, CAMERA_ABSENT, SEC);
+        lab_plug_until_running(camera, PORT);
+        lab_expect_untouched(camera);
+}
+
+static bool has_stopped(void *userdata)
+{
+        struct lab *lab = userdata;
+
+        return registry_stop(lab->registry);
+}
+
+static void stopped(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        lab_replug(camera);
+        lab_wait_writing(camera, 0x20000 + 5000, 60 * SEC);
+        assert_true(loop_run_until(lab->loop, has_stopped, lab, 8 * SEC));
+        assert_int_equal(lab_counters(camera).download_bytes, 0x20000 + 0x40000);
+        lab_restart(lab);
+        expect_updated(camera, new);
+        assert_int_equal(most_erases(camera), 1);
+}
+
+/* --- other programs (story H) --- */
+
+static void busy_and_free_again(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        /* Somebody holds a forced bootloader. */
+        lab_unplug(camera);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_EXAMINING, 10 * SEC);
+        lab->registry = registry_free(lab->registry);
+        lab_run(lab, SEC);
+        assert_int_equal(usb_inproc_claim(camera->usb, 0, true), 0);
+        lab_reset_counters(camera);
+        lab_restart(lab);
+        lab_expect_state(camera, CAMERA_BLOCKED, 5 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_BUSY);
+        lab_run(lab, 600 * SEC);
+        lab_expect_untouched(camera);
+        assert_true(update_is_open(lab_update(camera)));
+        assert_int_equal(usb_inproc_claim(camera->usb, 0, false), 0);
+        expect_updated(camera, new);
+}
+
+static void permission_comes_later(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        lab_unplug(camera);
+        usb_inproc_fail_open(camera->usb, -EACCES, 2);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_BLOCKED, 5 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_NO_PERMISSION);
+        expect_updated(camera, new);
+}
+
+/* --- images that do not belong (story I) --- */
+
+static void refused_images(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+        struct lab_image *running = lab_release(lab, SIM_OPENMV3, "4.8.1"), *wrong, *right;
+        _cleanup_free_ uint8_t *bytes = NULL;
+
+        lab_install(camera, running);
+        lab_import(lab, running);
+        /* An H7's firmware under the M7's name. */
+        right = lab_release(lab, SIM_OPENMV4, "6.0.0");
+        wrong = lab_bytes(lab, SIM_OPENMV3, "FIRMWARE", "6.0.0", right->data, right->size);
+        lab_import(lab, wrong);
+        lab_plug_until_running(camera, PORT);
+        assert_int_equal(lab_ask_update(camera, "6.0.0"), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_RUNNING, 60 * SEC);
+        lab_expect_update(camera, UPDATE_REFUSED, "image-refused");
+        lab_expect_only_read(camera);
+        lab_expect_flash(camera, running);
+
+        /* No such version, no such board. */
+        assert_int_equal(lab_ask_update(camera, "9.9.9"), REQUEST_REFUSE);
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_REFUSE);
+}
+
+static void larger_than_the_partition(void **state)
+{
+        struct lab *lab = *state;
+        size_t size = 0x1a0000 + 5000;          /* fits M7's old layout, which had no ROMFS */
+        struct lab_image *large = lab_firmware(lab, SIM_OPENMV3, "FIRMWARE", "4.6.20", 1, size);
+        struct lab_image *small = lab_release(lab, SIM_OPENMV3, "4.5.0");
+        struct lab_camera *new_layout = lab_camera_new(lab, SIM_OPENMV3, 1), *old_layout;
+        struct sim_config config;
+
+        lab_import(lab, large);
+        lab_install(new_layout, small);
+        lab_plug_until_running(new_layout, PORT);
+        assert_int_equal(lab_ask_update(new_layout, "4.6.20"), REQUEST_REFUSE);
+
+        sim_config_default(&config, SIM_OPENMV3, 2);
+        config.bootloader = SIM_BL_1_0_0_OLD_LAYOUT;
+        old_layout = lab_camera_from(lab, &config);
+        lab_install(old_layout, small);
+        lab_plug_until_running(old_layout, "3-3");
+        /* Its layout is not known before its bootloader was read; then it fits. */
+        (void)lab_ask_recover(old_layout, NULL, false);
+        cut_off(old_layout, small, 5000, 0x20000);
+        lab_replug(old_layout);
+        lab_expect_state(old_layout, CAMERA_SILENT, 20 * SEC);
+        lab_replug(old_layout);
+        lab_expect_done(old_layout);
+        lab_expect_flash(old_layout, large);
+        lab_expect_wrote_only(old_layout, "FIRMWARE");
+
+        /* And the new one's own damaged firmware is not replaced by what does not fit. */
+        cut_off(new_layout, small, 5000, 0x20000);
+        lab_replug(new_layout);
+        lab_expect_state(new_layout, CAMERA_SILENT, 20 * SEC);
+        lab_replug(new_layout);
+        lab_run(lab, 30 * SEC);
+        lab_expect_only_read(new_layout);
+}
+
+/* --- silent traps (story J) --- */
+
+static void ignores_detach(void **state)
+{
+        static const enum sim_bootloader bootloaders[] = { SIM_BL_1_0_0, SIM_BL_1_0_0_OLD_LAYOUT, SIM_BL_1_0_2 };
+        struct lab *lab = *state;
+
+        for (size_t i = 0; i < ELEMENTSOF(bootloaders); i++)
+                for (int forced = 0; forced < 2; forced++) {
+                        struct lab_image *old, *new;
+                        struct lab_camera *camera;
+                        struct sim_config config;
+
+                        lab_free(lab);
+                        *state = lab = lab_new();
+                        old = lab_release(lab, SIM_OPENMV3, "4.8.1");
+                        new = lab_release(lab, SIM_OPENMV3, "5.0.0");
+                        lab_import(lab, old);
+                        lab_import(lab, new);
+                        sim_config_default(&config, SIM_OPENMV3, 1);
+                        config.bootloader = bootloaders[i];
+                        camera = lab_camera_from(lab, &config);
+                        lab_install(camera, old);
+                        lab_plug_until_running(camera, PORT);
+                        lab_remember(camera);
+                        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+                        if (forced)
+                                sim_camera_reset(camera->sim, /* forced= */ true);
+                        else
+                                lab_replug(camera);
+                        lab_expect_state(camera, CAMERA_UPDATING, 20 * SEC);
+                        expect_updated(camera, new);
+                        /* The same where nothing has to be written: a look after a silent boot. */
+                        lab_reset_counters(camera);
+                        lab_known(camera)->record.suspect = true;
+                        if (forced)
+                                sim_camera_reset(camera->sim, /* forced= */ true);
+                        else
+                                lab_replug(camera);
+                        lab_expect_state(camera, CAMERA_EXAMINING, 20 * SEC);
+                        lab_expect_state(camera, CAMERA_RUNNING, 60 * SEC);
+                        lab_expect_only_read(camera);
+                }
+}
+
+static void on_request_done(void *userdata, enum usb_result result, const uint8_t *data, size_t actual)
+{
+        (void)data;
+        (void)actual;
+        *(int *)userdata = (int)result;
+}
+
+static void on_opened(void *userdata, int error, struct usb_device *device)
+{
+        assert_int_equal(error, 0);
+        *(struct usb_device **)userdata = device;
+}
+
+static bool is_open(void *userdata)
+{
+        return *(struct usb_device **)userdata;
+}
+
+static bool request_has_ended(void *userdata)
+{
+        return *(int *)userdata >= 0;
+}
+
+static void send(struct lab *lab, struct usb_device *device, const struct usb_setup *setup, const uint8_t *data)
+{
+        int result = -1;
+
+        assert_int_equal(usb_submit(device, setup, data, SEC, on_request_done, &result), 0);
+        assert_true(loop_run_until(lab->loop, request_has_ended, &result, 5 * SEC));
+        assert_int_equal(result, USB_OK);
+}
+
+static void stale_block(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+        struct usb_device *device = NULL;
+        struct usb_opening *opening = NULL;
+        struct sighting sighting;
+        static uint8_t garbage[4096];
+
+        /* Another program selected FIRMWARE, held the bootloader, sent a block, and died before its GETSTATUS. */
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_PASSING, 5 * SEC);
+        assert_true(usb_inproc_sighting(camera->usb, &sighting));
+        assert_int_equal(usb_open(lab->usb, sighting.node, 0, SEC, on_opened, &device, &opening), 0);
+        assert_true(loop_run_until(lab->loop, is_open, &device, SEC));
+        memset(garbage, 0x5a, sizeof(garbage));
+        send(lab, device, &(struct usb_setup){ .request_type = 0x01, .request = 11, .value = 2 }, NULL);
+        send(lab, device, &(struct usb_setup){ .request_type = 0xa1, .request = 2, .length = 64 }, NULL);
+        send(lab, device, &(struct usb_setup){ .request_type = 0x21, .request = 1, .value = 200, .length = 4096 }, garbage);
+        usb_device_free(device);
+        lab_run(lab, 30 * SEC);
+        lab_expect_state(camera, CAMERA_PASSING, SEC);
+        lab_reset_counters(camera);
+
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
+        expect_updated(camera, new);
+        /* Block 200 was programmed once, with what belongs there. */
+        assert_int_equal(most_erases(camera), 1);
+        assert_true(lab_counters(camera).download_bytes <= 1333696 + 4096);
+}
+
+static void flash_that_does_not_erase(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        /* Erase and program report success and do nothing. */
+        sim_camera_fail_flash(camera->sim, false, 0x08080000, /* silently= */ true, 1000000);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_FAILED, 300 * SEC);
+        lab_run(lab, 600 * SEC);
+        lab_expect_update(camera, UPDATE_FAILED, "write-refused");
+        lab_expect_diagnosis(camera, DIAGNOSIS_FAILED);
+        assert_true(most_erases(camera) <= 20);
+        /* Never "done", never let go into garbage. */
+        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+}
+
+static void flash_that_refuses(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        sim_camera_fail_flash(camera->sim, false, 0x08080000, /* silently= */ false, 1);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_FAILED, 60 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_FAILED);
+        /* Once: it is tried again by itself. */
+        expect_updated(camera, new);
+
+        sim_camera_fail_flash(camera->sim, false, 0x08080000, /* silently= */ false, 1000000);
+        assert_int_equal(lab_ask_update(camera, "4.8.1"), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_run(lab, 600 * SEC);
+        lab_expect_state(camera, CAMERA_FAILED, SEC);
+        lab_expect_update(camera, UPDATE_FAILED, "write-refused");
+        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+}
+
+static void locks_up(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        sim_camera_add_fault(camera->sim, &(struct sim_fault){ .kind = SIM_FAULT_CRASH, .request_type = 0x21, .request = 1,
+                                                               .skip = 50, .count = 1 });
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_FAILED, 120 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_FAILED);
+        lab_run(lab, 300 * SEC);
+        sim_camera_clear_faults(camera->sim);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_RUNNING, 180 * SEC);
+        lab_expect_flash(camera, new);
+}
+
+static void not_seen(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *mute = lab_mute_release(lab, SIM_OPENMV3, "5.0.0");
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+
+        lab_import(lab, mute);
+        lab_install(camera, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+        lab_plug_until_running(camera, PORT);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_CONFIRMING, 120 * SEC);
+        lab_expect_state(camera, CAMERA_SILENT, 20 * SEC);
+        lab_expect_update(camera, UPDATE_NOT_SEEN, "verified-not-seen");
+        lab_expect_diagnosis(camera, DIAGNOSIS_NOT_SEEN);
+        lab_expect_flash(camera, mute);
+        lab_reset_counters(camera);
+        look_again(camera);
+        lab_expect_only_read(camera);
+        lab_expect_update(camera, UPDATE_NOT_SEEN, "verified-not-seen");
+}
+
 static int setup(void **state)
 {
         *state = lab_new();
@@ -460,6 +1004,24 @@ int main(int argc, char *argv[])
                 STORY("/recovery/update/the-second-flash-writes-nothing", second_flash_writes_nothing),
                 STORY("/recovery/update/only-what-differs", only_what_differs),
                 STORY("/recovery/update/in-the-bootloader-already", in_the_bootloader_already),
+                STORY("/recovery/D/pulled-at-many-places", pulled_at_many_places),
+                STORY("/recovery/D/pulled-at-every-stage-of-every-request", pulled_at_every_stage),
+                STORY("/recovery/D/restarted-in-the-middle", restarted_in_the_middle),
+                STORY("/recovery/D/restarted-while-it-is-away", restarted_while_it_is_away),
+                STORY("/recovery/D/unattended-and-pulled-again-and-again", unattended_and_pulled),
+                STORY("/recovery/stop/cancelled", cancelled),
+                STORY("/recovery/stop/cancelled-while-it-is-away", cancelled_while_away),
+                STORY("/recovery/stop/stopped-at-a-safe-boundary", stopped),
+                STORY("/recovery/H/busy-and-free-again", busy_and_free_again),
+                STORY("/recovery/H/permission-comes-later", permission_comes_later),
+                STORY("/recovery/I/refused-before-the-first-byte", refused_images),
+                STORY("/recovery/I/larger-than-the-partition", larger_than_the_partition),
+                STORY("/recovery/J/ignores-detach", ignores_detach),
+                STORY("/recovery/J/a-stale-block-is-not-committed", stale_block),
+                STORY("/recovery/J/flash-that-does-not-erase-is-never-done", flash_that_does_not_erase),
+                STORY("/recovery/J/flash-that-refuses", flash_that_refuses),
+                STORY("/recovery/J/locks-up", locks_up),
+                STORY("/recovery/J/verified-and-not-seen", not_seen),
         };
 
         if (argc > 1)
