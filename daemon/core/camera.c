@@ -95,6 +95,11 @@ static void end_update(struct camera *camera, enum update_result result, const c
         camera_log(camera, result == UPDATE_DONE ? LOG_NOTICE : LOG_WARNING, "update %s: %s (%s)",
                    camera->update->record.id, update_result_to_string(result), message);
         history(camera, update_result_to_string(result), message);
+        /* Whatever became of the wish: garbage is not booted at the next plug-in, but looked at. */
+        if (camera->incomplete && !camera->record.suspect) {
+                camera->record.suspect = true;
+                camera_store(camera);
+        }
         registry_update_changed(camera->registry, camera->update);
 }
 
@@ -131,6 +136,32 @@ static void on_pinned(void *userdata, uint64_t latency)
         camera_event(camera, EVENT_PINNED);
 }
 
+/* The version stays as that which it last ran (row 7), unless somebody else's firmware stands there now; the digest goes as soon as
+ * anything is overwritten. */
+static void note_what_stands_there(struct camera *camera, const struct session_decision *decision)
+{
+        struct camera_record *record = &camera->record;
+
+        if (camera->mode == CAMERA_MODE_ROM_DFU) {
+                if (decision->found)
+                        record->bootloader = decision->found->digest;
+                return;
+        }
+        if (decision->found) {
+                record->firmware = decision->found->digest;
+                snprintf(record->firmware_version, sizeof(record->firmware_version), "%s", decision->found->version);
+                camera->incomplete = false;
+        } else {
+                record->firmware = (struct digest){};
+                if (decision->content == CONTENT_UNKNOWN && !camera->incomplete)
+                        record->firmware_version[0] = '\0';
+        }
+        if (decision->verdict.kind == VERDICT_WRITE) {
+                record->firmware = (struct digest){};
+                camera->incomplete = true;
+        }
+}
+
 /* A verdict to write is where an update begins (unattended), or where an open one learns what it will write. */
 static int on_decided(void *userdata, const struct session_decision *decision)
 {
@@ -143,18 +174,7 @@ static int on_decided(void *userdata, const struct session_decision *decision)
         camera->content = decision->content;
         if (camera->mode == CAMERA_MODE_BOOTLOADER)
                 camera->record.layout = decision->layout;
-        if (decision->found) {
-                if (camera->mode == CAMERA_MODE_ROM_DFU)
-                        camera->record.bootloader = decision->found->digest;
-                else {
-                        camera->record.firmware = decision->found->digest;
-                        snprintf(camera->record.firmware_version, sizeof(camera->record.firmware_version), "%s",
-                                 decision->found->version);
-                }
-        } else if (camera->mode == CAMERA_MODE_BOOTLOADER) {
-                camera->record.firmware = (struct digest){};
-                camera->record.firmware_version[0] = '\0';
-        }
+        note_what_stands_there(camera, decision);
 
         if (decision->verdict.kind == VERDICT_WRITE) {
                 if (!update_is_open(update)) {
@@ -231,19 +251,32 @@ static void remember_firmware(struct camera *camera, bool rom)
         }
 }
 
+static void update_waits(struct camera *camera)
+{
+        if (!update_is_open(camera->update))
+                return;
+        camera->update->step = UPDATE_WAITING;
+        camera->update->image[0] = '\0';
+        registry_update_changed(camera->registry, camera->update);
+}
+
+/* A device that hangs starts afresh when it is plugged in again, and a bad cable is changed then: its update goes on. */
+static bool a_replug_may_mend(enum machine_outcome outcome)
+{
+        return outcome == MACHINE_TIMEOUT || outcome == MACHINE_TRANSFER_ERROR || outcome == MACHINE_BUSY_FOREVER;
+}
+
 static void on_failed(struct camera *camera, enum machine_outcome outcome, const char *message)
 {
         const char *code = outcome == MACHINE_OK ? "failed" : machine_outcome_to_string(outcome);
 
         set_detail(camera, message);
         camera_log(camera, LOG_WARNING, "%s", message);
-        camera->tries++;
-        if (update_is_open(camera->update) && ++camera->update->failures >= FAILURES_MAX)
+        camera->failures++;
+        if (update_is_open(camera->update) && camera->failures >= FAILURES_MAX && !a_replug_may_mend(outcome))
                 end_update(camera, UPDATE_FAILED, code, message);
-        else if (update_is_open(camera->update)) {
-                camera->update->step = UPDATE_WAITING;
-                registry_update_changed(camera->registry, camera->update);
-        }
+        else
+                update_waits(camera);
         camera_event(camera, camera->state == CAMERA_OPENING ? EVENT_OPEN_FAILED : EVENT_UPDATE_FAILED);
 }
 
@@ -252,15 +285,6 @@ static void refuse_update(struct camera *camera, const char *message)
 {
         if (update_is_open(camera->update) && camera->looked)
                 end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(camera->reason), message);
-}
-
-static void update_waits(struct camera *camera)
-{
-        if (!update_is_open(camera->update))
-                return;
-        camera->update->step = UPDATE_WAITING;
-        camera->update->image[0] = '\0';
-        registry_update_changed(camera->registry, camera->update);
 }
 
 static void on_end(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message)
@@ -327,8 +351,9 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 break;
         case SESSION_END_UPDATED:
                 camera_log(camera, LOG_NOTICE, "verified: %s", message);
+                camera->incomplete = false;
                 if (update_is_open(camera->update)) {
-                        camera->update->failures = 0;
+                        camera->failures = 0;
                         camera->update->step = UPDATE_CONFIRMING;
                         camera->update->progress = 1.0;
                         snprintf(camera->update->record.message, sizeof(camera->update->record.message), "%s", message);
@@ -383,6 +408,7 @@ static struct session_wish make_wish(struct camera *camera)
                 .serial_shared = serial_is_shared(camera->sighting.serial),
                 .automatic = camera_automatic(camera),
                 .silent = camera->record.suspect,
+                .incomplete = camera->incomplete,
                 .known_bootloader = camera->record.bootloader,
         };
         int r;
@@ -455,14 +481,14 @@ static void retry_later(struct camera *camera, enum camera_state state)
                 return;
         }
         /* Failed: with an update that is still open, or with an unattended look that is still worth a try. */
-        if (camera->tries < FAILURES_MAX && (update_is_open(camera->update) || camera->record.suspect))
-                timer_set(&camera->deadline, FAILURE_RETRY << MIN(camera->tries, 4u));
+        if (camera->failures < FAILURES_MAX && (update_is_open(camera->update) || camera->record.suspect))
+                timer_set(&camera->deadline, FAILURE_RETRY << camera->failures);
 }
 
 static void arrived(struct camera *camera, enum camera_state from)
 {
         camera->record.suspect = false;
-        camera->looked = camera->not_seen = camera->restored = false;
+        camera->looked = camera->not_seen = camera->restored = camera->incomplete = false;
         camera->detail[0] = '\0';
         camera->tries = 0;
         if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
@@ -568,8 +594,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
         if (!camera->record.first_seen)
                 camera->record.first_seen = camera->record.last_seen;
         snprintf(camera->record.port, sizeof(camera->record.port), "%s", sighting->port);
-        if (update_is_open(camera->update))
-                camera->update->failures = 0;
+        camera->failures = 0;
         if (mode != CAMERA_MODE_ROM_DFU)
                 camera->word = camera->word_replace = false;
 

@@ -45,6 +45,8 @@ struct camera {
         struct defer reap;              /* frees an ended session outside its callbacks */
         struct timer deadline;
         unsigned tries;                 /* of opening, since the last success */
+        unsigned failures;              /* sessions that failed while the device stayed, since it came or somebody asked */
+        bool incomplete;                /* we have begun to overwrite its firmware, and not verified the whole yet */
 
         struct update *update;          /* the open one, or the last; NULL: none */
         bool word;                      /* the user's word, for this attachment (row 2) */

@@ -202,6 +202,7 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         update->record.word_filesystem = request->erase_filesystem;
         /* Who names one camera means it, whatever stands in it; a whole fleet needs the word. */
         update->record.word_replace = request->replace_unknown || (request->wish != WISH_RECOVER && !request->all);
+        camera->tries = camera->failures = 0;
         camera_store(camera);
         update_store(update);
         log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key, .port = camera->record.port,

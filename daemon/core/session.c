@@ -129,6 +129,7 @@ struct session {
         unsigned units_written, units_total;
 
         enum session_end end_after_leaving;
+        bool told_to_leave;             /* DETACH was sent: that it goes is no accident */
         bool deconfigured;              /* its configuration was taken away, because it did not leave on DETACH */
         char message[256];
 };
@@ -194,7 +195,7 @@ static void session_end_with(struct session *s, enum session_end end, enum machi
 
 static void session_gone_away(struct session *s)
 {
-        if (s->step == SESSION_LEAVING) {
+        if (s->told_to_leave) {
                 session_end(s, s->end_after_leaving, MACHINE_OK, s->message);
                 return;
         }
@@ -371,6 +372,7 @@ static void leave(struct session *s, enum session_end end, const char *message)
         if (message != s->message)
                 snprintf(s->message, sizeof(s->message), "%s", message);
         s->step = SESSION_LEAVING;
+        s->told_to_leave = true;
         s->events->on_progress(s->userdata);
         dfu_begin_detach(&s->dfu);
         run(s, on_detached);
@@ -385,6 +387,7 @@ static void on_leave_deadline(struct session *s)
                  * A.7), and everything is complete. */
                 session_log(s, LOG_NOTICE, "does not leave on DETACH: taking its configuration away");
                 s->deconfigured = true;
+                s->told_to_leave = true;
                 if (usb_submit(s->device, &deconfigure, NULL, DFU_TIMEOUT_REQUEST, on_deconfigured, s) >= 0)
                         return;
         }
@@ -735,10 +738,13 @@ static bool content_is_incomplete(enum content content)
 
 static bool firmware_is_incomplete(const struct session *s)
 {
-        for (size_t t = 0; t < s->n_targets; t++)
+        for (size_t t = 0; t < s->n_targets; t++) {
+                enum content content = survey_content(&s->targets[t].survey);
+
                 if (s->targets[t].partition.role == PARTITION_FIRMWARE &&
-                    content_is_incomplete(survey_content(&s->targets[t].survey)))
+                    (content_is_incomplete(content) || (content == CONTENT_UNKNOWN && s->wish.incomplete)))
                         return true;
+        }
         return false;
 }
 

@@ -49,7 +49,6 @@ struct update {
         double progress;
         unsigned units_written, units_total;
         bool cancelling;                /* ends at the session's next safe boundary */
-        unsigned failures;              /* sessions in a row that failed while the device stayed */
         struct wear *wear;
         size_t n_wear;
         TAILQ_ENTRY(update) link;       /* in the registry, newest first */
