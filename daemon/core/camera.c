@@ -66,7 +66,7 @@ bool camera_automatic(const struct camera *camera)
 
 bool camera_is_missing(const struct camera *camera)
 {
-        return !camera->attached && (camera->record.suspect || update_is_open(camera->update));
+        return !camera->provisional && !camera->attached && (camera->record.suspect || update_is_open(camera->update));
 }
 
 void camera_store(struct camera *camera)
@@ -170,6 +170,7 @@ static int on_decided(void *userdata, const struct session_decision *decision)
         int r;
 
         camera->looked = true;
+        camera->expected = false;
         camera->reason = decision->verdict.reason;
         camera->content = decision->content;
         if (camera->mode == CAMERA_MODE_BOOTLOADER)
@@ -488,7 +489,7 @@ static void retry_later(struct camera *camera, enum camera_state state)
 static void arrived(struct camera *camera, enum camera_state from)
 {
         camera->record.suspect = false;
-        camera->looked = camera->not_seen = camera->restored = camera->incomplete = false;
+        camera->looked = camera->not_seen = camera->restored = camera->incomplete = camera->expected = false;
         camera->detail[0] = '\0';
         camera->tries = 0;
         if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
@@ -578,7 +579,7 @@ static void on_deadline(void *userdata)
 
 static bool is_wanted(const struct camera *camera)
 {
-        return update_is_open(camera->update) || camera->record.suspect;
+        return update_is_open(camera->update) || camera->record.suspect || camera->expected;
 }
 
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match)
@@ -632,6 +633,9 @@ void camera_gone(struct camera *camera, bool excused)
 {
         if (camera->session && session_step(camera->session) != SESSION_ENDED)
                 session_gone(camera->session);
+        if (camera->provisional)
+                end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
+                           "it left before the end: what was said of it held for that attachment only. Say it again");
         camera->attached = false;
         camera->mode = CAMERA_MODE_ABSENT;
         camera->word = camera->word_replace = false;

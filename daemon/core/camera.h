@@ -46,6 +46,7 @@ struct camera {
         struct timer deadline;
         unsigned tries;                 /* of opening, since the last success */
         unsigned failures;              /* sessions that failed while the device stayed, since it came or somebody asked */
+        bool expected;                  /* its bootloader was restored when it was not known who it is: its firmware is looked at */
         bool incomplete;                /* we have begun to overwrite its firmware, and not verified the whole yet */
 
         struct update *update;          /* the open one, or the last; NULL: none */

@@ -6,6 +6,7 @@
 #include "core/registry.h"
 
 #define REGISTRY_OBSERVERS_MAX 4
+#define REGISTRY_EXPECTED_MAX 16        /* more at one time: the oldest are forgotten, and show themselves as a silent boot */
 #define SERIAL_BOOTLOADERS_MAX 32       /* that can be on their way at a time; the oldest is forgotten */
 
 TAILQ_HEAD(camera_list, camera);
@@ -23,10 +24,12 @@ struct registry {
         struct update_list updates;
         uint64_t next_update;
         struct journal_watch watch;
-        /* A camera whose identity its ROM hides was restored here: its bootloader is awaited. */
-        char expected_port[PORT_PATH_MAX];
-        const struct board *expected_board;
-        uint64_t expected_since;
+        /* Cameras whose identity their ROM hides were restored here: their bootloaders are awaited. */
+        struct expectation {
+                char port[PORT_PATH_MAX];
+                const struct board *board;      /* NULL: free */
+                uint64_t since;
+        } expected[REGISTRY_EXPECTED_MAX];
         /* Old serial bootloaders, which have no identity, that left: whoever runs on that port next is theirs. */
         struct {
                 char port[PORT_PATH_MAX];       /* "": none */

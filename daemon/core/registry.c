@@ -247,6 +247,8 @@ static void remove_camera(struct registry *registry, struct camera *camera)
         TAILQ_FOREACH(other, &registry->cameras, link)
                 if (other->hinted_by_port == camera)
                         other->hinted_by_port = NULL;
+        if (camera->stored)
+                (void)journal_delete_camera(registry->context.journal, camera->record.key);
         TAILQ_REMOVE(&registry->cameras, camera, link);
         camera_free(camera);
 }
@@ -336,7 +338,7 @@ static int load_update(void *userdata, const struct update_record *record)
 
 int registry_load(struct registry *registry)
 {
-        struct camera *camera;
+        struct camera *camera, *next;
         int r;
 
         r = journal_each_camera(registry->context.journal, load_camera, registry);
@@ -345,11 +347,20 @@ int registry_load(struct registry *registry)
         r = journal_each_update(registry->context.journal, load_update, registry);
         if (r < 0)
                 return r;
-        TAILQ_FOREACH(camera, &registry->cameras, link)
-                if (update_is_open(camera->update))
+        for (camera = TAILQ_FIRST(&registry->cameras); camera; camera = next) {
+                next = TAILQ_NEXT(camera, link);
+                if (camera->provisional) {
+                        /* Row 2: a word that was given to the last daemon is nobody's any more. */
+                        if (update_is_open(camera->update))
+                                update_end(camera->update, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
+                                           "the daemon was restarted before the end: what was said of this device held for "
+                                           "that time only. Say it again", loop_wall_clock(registry->context.loop));
+                        remove_camera(registry, camera);
+                } else if (update_is_open(camera->update))
                         camera->state = CAMERA_WAITING;
                 else if (camera->record.suspect)
                         camera->state = CAMERA_SILENT;
+        }
         return 0;
 }
 
@@ -482,9 +493,34 @@ static const struct board *missing_board(const struct registry *registry, const 
 
 void registry_expect_bootloader(struct registry *registry, const char *port, const struct board *board)
 {
-        snprintf(registry->expected_port, sizeof(registry->expected_port), "%s", port);
-        registry->expected_board = board;
-        registry->expected_since = loop_now(registry->context.loop);
+        struct expectation *place = &registry->expected[0];
+
+        for (size_t i = 0; i < ELEMENTSOF(registry->expected); i++) {
+                struct expectation *e = &registry->expected[i];
+
+                if (e->board && strcmp(e->port, port) == 0) {
+                        place = e;
+                        break;
+                }
+                if (e->since < place->since)
+                        place = e;
+        }
+        *place = (struct expectation){ .board = board, .since = loop_now(registry->context.loop) };
+        snprintf(place->port, sizeof(place->port), "%s", port);
+}
+
+/* Once: what comes next to that port is it, or is not. */
+static bool is_expected(struct registry *registry, const char *port, const struct board *board)
+{
+        for (size_t i = 0; i < ELEMENTSOF(registry->expected); i++) {
+                struct expectation e = registry->expected[i];
+
+                if (!e.board || strcmp(e.port, port) != 0)
+                        continue;
+                registry->expected[i] = (struct expectation){};
+                return e.board == board && loop_now(registry->context.loop) - e.since < EXPECT_DEADLINE;
+        }
+        return false;
 }
 
 /* A serial bootloader has no identity, but it becomes a running camera on its port, and nothing else can come between. */
@@ -539,12 +575,8 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
                 camera->may_peek = board != NULL;
                 camera->board = board;
         }
-        if (result.mode == CAMERA_MODE_BOOTLOADER && registry->expected_board == camera->board && camera->board &&
-            strcmp(registry->expected_port, sighting->port) == 0) {
-                if (loop_now(registry->context.loop) - registry->expected_since < EXPECT_DEADLINE)
-                        camera->record.suspect = true;
-                registry->expected_board = NULL;
-        }
+        if (result.mode == CAMERA_MODE_BOOTLOADER && is_expected(registry, sighting->port, camera->board))
+                camera->expected = true;
         log_about(LOG_INFO, (&(struct log_subject){ .camera = camera->record.key, .port = sighting->port }),
                   "%s: %s %04x:%04x serial %s", camera->board ? camera->board->name : "a device",
                   camera_mode_to_string(result.mode), sighting->vendor, sighting->product,

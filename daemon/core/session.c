@@ -837,6 +837,7 @@ static void plan_erased_head(struct session *s)
                 return;
         s->decision.verdict.write[t][0] |= 1;
         s->targets[t].survey.differs[0] = true;
+        s->units_total++;
 }
 
 static void carry_out(struct session *s)
@@ -849,7 +850,7 @@ static void carry_out(struct session *s)
                 if (s->targets[t].wanted)
                         nothing_wanted = false;
 
-        if (verdict->kind != VERDICT_WRITE && nothing_wanted &&
+        if (verdict->kind != VERDICT_WRITE && nothing_wanted && s->n_targets > 0 &&
             (in_rom(s) ? content_is_incomplete(s->decision.content) : firmware_is_incomplete(s))) {
                 (void)s->events->on_decided(s->userdata, &s->decision);
                 session_end(s, SESSION_END_NO_FIRMWARE, MACHINE_OK, "nothing in the firmware store fits it");
@@ -967,7 +968,9 @@ static void decide_again(struct session *s)
         s->decision.verdict = verdict_give(&evidence);
         if (s->decision.verdict.kind != VERDICT_WRITE) {
                 session_end_with(s, SESSION_END_FAILED, MACHINE_WRITE_REFUSED, "%s",
-                                 verdict_reason_text(s->decision.verdict.reason));
+                                 s->decision.verdict.reason == REASON_NOTHING_TO_DO
+                                 ? "the firmware's first erase unit cannot be erased: it may not fit the bootloader that was restored"
+                                 : verdict_reason_text(s->decision.verdict.reason));
                 return;
         }
         commit(s);
@@ -1296,8 +1299,10 @@ static void got_layout(struct session *s)
                 /* The map names the chip's flash: one that is not this board's speaks against it (row 1). */
                 if (s->n_alts > 0 && dfuse_parse_map(names[0], NULL, segments, &n) >= 0 && n > 0 &&
                     (segments[0].address != mine->start || segments[0].sector_size != mine->unit_size)) {
-                        session_log(s, LOG_WARNING, "its memory map \"%s\" is not a %s's", names[0], s->board->name);
+                        session_log(s, LOG_WARNING, "its memory map \"%s\" is not an %s's", names[0], s->board->name);
                         s->wish.contradicted = true;
+                        decide(s);      /* nothing more is asked of it */
+                        return;
                 }
                 fetch_next(s);
                 return;

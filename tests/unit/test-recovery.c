@@ -1010,6 +1010,612 @@ static void not_seen(void **state)
         lab_expect_update(camera, UPDATE_NOT_SEEN, "verified-not-seen");
 }
 
+/* --- ROM DFU (stories A, C, G) --- */
+
+static void blank_bootloader(struct lab_camera *camera)
+{
+        sim_camera_flash_blank(camera->sim, false, 0x08000000,
+                               camera->board == SIM_OPENMV2 || camera->board == SIM_OPENMV3 ? 0x8000 : 0x20000);
+}
+
+/* Unplugged, jumper set, plugged in where it was. */
+static void into_rom(struct lab_camera *camera)
+{
+        lab_unplug(camera);
+        lab_jumper(camera, true);
+        lab_run(camera->lab, 2 * SEC);
+        lab_plug(camera, *usb_inproc_port_of(camera->usb) ? usb_inproc_port_of(camera->usb) : PORT);
+}
+
+/* A store with a bootloader and a firmware of one release. */
+static struct lab_image *stock(struct lab *lab, enum sim_board board, struct lab_image **ret_bootloader)
+{
+        struct lab_image *bootloader = lab_bootloader(lab, board, SIM_BL_1_0_3, "5.0.0");
+        struct lab_image *firmware = lab_release(lab, board, "5.0.0");
+
+        lab_import(lab, bootloader);
+        lab_import(lab, firmware);
+        if (ret_bootloader)
+                *ret_bootloader = bootloader;
+        return firmware;
+}
+
+static void dead_after_update(void **state)
+{
+        static const enum sim_board boards[] = { SIM_OPENMV3, SIM_OPENMV2 };
+
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++) {
+                struct lab *lab = *state;
+                struct lab_image *bootloader, *firmware;
+                struct lab_camera *camera;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                firmware = stock(lab, boards[i], &bootloader);
+                camera = known_camera(lab, boards[i], firmware);
+                /* Neither bootloader nor firmware is left. */
+                blank_bootloader(camera);
+                cut_off(camera, firmware, 5000, boards[i] == SIM_OPENMV2 ? 0x10000 : 0x20000);
+                lab_remember(camera);
+                into_rom(camera);
+                lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+                lab_expect_diagnosis(camera, DIAGNOSIS_RESTORED_JUMPER);
+                lab_expect_flash(camera, bootloader);
+                assert_true(update_is_open(lab_update(camera)));
+                assert_true(lab_known(camera)->has_uid);
+
+                /* The jumper forgotten: said again, nothing written again. */
+                lab_reset_counters(camera);
+                lab_replug(camera);
+                lab_expect_state(camera, CAMERA_EXAMINING, 10 * SEC);
+                lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+                lab_expect_only_read(camera);
+                assert_true(update_is_open(lab_update(camera)));
+
+                lab_unplug(camera);
+                lab_expect_state(camera, CAMERA_WAITING, SEC);
+                lab_expect_diagnosis(camera, DIAGNOSIS_RESTORED_JUMPER);
+                lab_jumper(camera, false);
+                lab_plug(camera, "2-1");
+                lab_expect_done(camera);
+                lab_expect_flash(camera, bootloader);
+                lab_expect_flash(camera, firmware);
+                lab_expect_wrote_only(camera, "FIRMWARE");
+                lab_expect_diagnosis(camera, DIAGNOSIS_NONE);
+        }
+}
+
+static void bootloader_only(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader, *firmware = stock(lab, SIM_OPENMV3, &bootloader);
+        struct lab_camera *camera = known_camera(lab, SIM_OPENMV3, firmware);
+
+        blank_bootloader(camera);
+        lab_remember(camera);
+        into_rom(camera);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
+        /* Its firmware is whole, known and of the DFU bootloader's time: it is left as it is. */
+        lab_expect_flash(camera, firmware);
+        lab_expect_unchanged_but(camera, "BOOTLOADER");
+        lab_expect_wrote_only(camera, "BOOTLOADER");
+        lab_unplug(camera);
+        lab_jumper(camera, false);
+        lab_reset_counters(camera);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_expect_only_read(camera);
+}
+
+static void jumper_on_a_sound_camera(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *firmware = stock(lab, SIM_OPENMV3, NULL);
+        struct lab_camera *camera = known_camera(lab, SIM_OPENMV3, firmware);
+
+        for (int i = 0; i < 3; i++) {
+                into_rom(camera);
+                lab_expect_state(camera, CAMERA_JUMPER, 30 * SEC);
+                lab_expect_diagnosis(camera, DIAGNOSIS_JUMPER);
+                lab_run(lab, 600 * SEC);
+        }
+        lab_expect_only_read(camera);
+        lab_unplug(camera);
+        lab_jumper(camera, false);
+        lab_reset_counters(camera);
+        lab_plug_until_running(camera, PORT);
+        lab_expect_untouched(camera);
+        lab_expect_diagnosis(camera, DIAGNOSIS_NONE);
+}
+
+static void unknown_bootloader(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader, *firmware = stock(lab, SIM_OPENMV3, &bootloader);
+        struct lab_image *own = lab_bootloader(lab, SIM_OPENMV3, SIM_BL_1_0_2, "?");
+        struct lab_camera *camera = known_camera(lab, SIM_OPENMV3, firmware);
+
+        lab_install(camera, own);
+        into_rom(camera);
+        lab_expect_state(camera, CAMERA_ASKING, 30 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_UNKNOWN_BOOTLOADER);
+        lab_run(lab, 600 * SEC);
+        lab_expect_only_read(camera);
+        /* With his word it is saved and replaced. */
+        assert_int_equal(lab_ask_recover(camera, NULL, false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
+        lab_expect_flash(camera, firmware);
+        assert_non_null(store_saved(lab->store, camera->key, "BOOTLOADER"));
+        assert_int_equal(store_saved(lab->store, camera->key, "BOOTLOADER")->size, own->size);
+}
+
+static void f4_first_error(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader, *firmware = stock(lab, SIM_OPENMV2, &bootloader);
+        struct sim_config config;
+        struct lab_camera *camera;
+
+        sim_config_default(&config, SIM_OPENMV2, 3);
+        config.f4_first_dfu_error = true;
+        config.rom_strict_clrstatus = true;
+        config.rom_constant_stride = true;
+        config.rom_busy_stalls = true;
+        camera = lab_camera_from(lab, &config);
+        lab_install(camera, firmware);
+        lab_plug_until_running(camera, PORT);
+        blank_bootloader(camera);
+        into_rom(camera);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
+        lab_expect_flash(camera, firmware);
+}
+
+/* Row 5: what is in the file system's place would be taken for firmware by the new bootloader, or be jumped into. */
+static void firmware_of_another_time(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader, *firmware = stock(lab, SIM_OPENMV2, &bootloader);
+        struct lab_image *old = lab_release(lab, SIM_OPENMV2, "4.5.0");
+        struct lab_camera *camera;
+        uint8_t head[8];
+
+        lab_import(lab, old);
+        camera = known_camera(lab, SIM_OPENMV2, old);
+        blank_bootloader(camera);
+        lab_remember(camera);
+        into_rom(camera);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
+        /* 4.5.0 is older than the DFU bootloader: its head went in the same session. */
+        assert_int_equal(sim_camera_partition_read(camera->sim, "FIRMWARE", 0, head, sizeof(head)), 0);
+        assert_true(bytes_all(head, sizeof(head), 0xff));
+        lab_unplug(camera);
+        lab_jumper(camera, false);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        /* Not older than it last ran, and whole. */
+        (void)firmware;
+        assert_true(version_compare(lab_known(camera)->record.firmware_version, "4.5.0") >= 0);
+}
+
+static void unknown_firmware_behind_a_blank_bootloader(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader, *firmware = stock(lab, SIM_OPENMV3, &bootloader);
+        struct lab_image *custom = lab_firmware(lab, SIM_OPENMV3, "FIRMWARE", "mine", 77, 900000);
+        struct lab_camera *camera = known_camera(lab, SIM_OPENMV3, custom);
+
+        blank_bootloader(camera);
+        into_rom(camera);
+        lab_expect_state(camera, CAMERA_ASKING, 60 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_UNKNOWN_FIRMWARE);
+        lab_expect_only_read(camera);
+        /* The word that it may go: saved first. */
+        assert_int_equal(lab_ask_recover(camera, NULL, /* replace= */ true), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
+        assert_non_null(store_saved(lab->store, camera->key, "FIRMWARE"));
+        lab_unplug(camera);
+        lab_jumper(camera, false);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, firmware);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RESTORE }), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, custom);
+}
+
+static void rom_pulled_in_the_middle(void **state)
+{
+        static const unsigned skips[] = { 0, 1, 2, 5, 9, 12 };
+
+        for (size_t i = 0; i < ELEMENTSOF(skips); i++)
+                for (int when = 0; when < 3; when++) {
+                        static const enum sim_fault_kind kinds[] = { SIM_FAULT_UNPLUG_BEFORE, SIM_FAULT_UNPLUG_STATUS, SIM_FAULT_UNPLUG_FLASH };
+                        struct lab *lab = *state;
+                        struct lab_image *bootloader, *firmware;
+                        struct lab_camera *camera;
+
+                        lab_free(lab);
+                        *state = lab = lab_new();
+                        firmware = stock(lab, SIM_OPENMV3, &bootloader);
+                        camera = known_camera(lab, SIM_OPENMV3, firmware);
+                        blank_bootloader(camera);
+                        sim_camera_add_fault(camera->sim, &(struct sim_fault){
+                                .kind = kinds[when], .request_type = kinds[when] == SIM_FAULT_UNPLUG_FLASH ? 0xa1 : 0x21,
+                                .request = kinds[when] == SIM_FAULT_UNPLUG_FLASH ? 3 : 1, .skip = skips[i], .count = 1 });
+                        into_rom(camera);
+                        lab_run(lab, 60 * SEC);
+                        sim_camera_clear_faults(camera->sim);
+                        if (!sim_camera_is_powered(camera->sim))
+                                lab_plug(camera, PORT);
+                        lab_run(lab, 60 * SEC);
+                        lab_expect_state(camera, CAMERA_JUMPER, SEC);
+                        lab_expect_flash(camera, bootloader);
+                        lab_expect_flash(camera, firmware);
+                        assert_true(most_erases(camera) <= 3);
+                }
+}
+
+static struct lab_camera *foreign_chip(struct lab *lab, enum sim_chip chip)
+{
+        struct lab_camera *foreign;
+        struct sim_config config;
+        uint8_t program[8192];
+
+        sim_config_default(&config, SIM_FOREIGN, 55);
+        config.chip = chip;
+        foreign = lab_camera_from(lab, &config);
+        for (size_t i = 0; i < sizeof(program); i++)
+                program[i] = (uint8_t)(i * 7 + 3);
+        put_le32(program, 0x20001000);
+        put_le32(program + 4, 0x08000401);
+        assert_int_equal(sim_camera_flash_poke(foreign->sim, false, 0x08000000, program, sizeof(program)), 0);
+        lab_jumper(foreign, true);
+        lab_remember(foreign);
+        return foreign;
+}
+
+/* Story G: a flight controller on the port that a camera used yesterday. */
+static void not_a_camera(void **state)
+{
+        static const enum sim_chip chips[] = { SIM_F427, SIM_F765, SIM_H743 };
+        struct lab *lab = *state;
+        struct lab_image *firmware = stock(lab, SIM_OPENMV4, NULL);
+        struct lab_camera *camera = known_camera(lab, SIM_OPENMV4, firmware);
+
+        (void)stock(lab, SIM_OPENMV3, NULL);
+        for (size_t i = 0; i < ELEMENTSOF(chips); i++) {
+                struct lab_camera *foreign = foreign_chip(lab, chips[i]);
+
+                lab_plug(foreign, PORT);
+                lab_expect_state(foreign, CAMERA_UNPROVEN, 5 * SEC);
+                lab_expect_diagnosis(foreign, DIAGNOSIS_UNPROVEN);
+                lab_run(lab, 3600 * SEC);
+                lab_import(lab, lab_release(lab, SIM_OPENMV4, i == 0 ? "5.0.1" : i == 1 ? "5.0.2" : "5.0.3"));
+                lab_restart(lab);
+                lab_run(lab, 60 * SEC);
+                lab_expect_untouched(foreign);
+                /* Without the board's name not even a person's wish is enough. */
+                assert_int_equal(lab_ask_recover(foreign, NULL, false), REQUEST_REFUSE);
+                assert_int_equal(lab_ask_update(foreign, NULL), REQUEST_REFUSE);
+                lab_expect_untouched(foreign);
+                lab_unplug(foreign);
+        }
+        lab_plug_until_running(camera, PORT);
+        lab_expect_untouched(camera);
+}
+
+/* While an H7 is missing, a chip like its own is looked at, 4 KiB at most, and let go. */
+static void not_the_missing_camera(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *firmware = stock(lab, SIM_OPENMV4, NULL);
+        struct lab_camera *camera = known_camera(lab, SIM_OPENMV4, firmware), *foreign, *other;
+
+        assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        foreign = foreign_chip(lab, SIM_H743);
+        lab_plug(foreign, PORT);
+        lab_run(lab, 600 * SEC);
+        lab_expect_only_read(foreign);
+        assert_true(lab_counters(foreign).upload_bytes <= 4096);
+        assert_int_equal(lab_counters(foreign).set_interface, 0);
+        lab_expect_unchanged_but(foreign, NULL);
+        assert_true(update_is_open(lab_update(camera)));
+        lab_unplug(foreign);
+
+        /* Another chip's ROM cannot be it. */
+        foreign = foreign_chip(lab, SIM_F427);
+        lab_plug(foreign, PORT);
+        lab_run(lab, 600 * SEC);
+        lab_expect_untouched(foreign);
+        lab_unplug(foreign);
+
+        /* An H7 Plus: same chip, same ROM, same serial, another board. */
+        other = lab_camera_new(lab, SIM_OPENMV4P, 9);
+        lab_remember(other);
+        lab_jumper(other, true);
+        lab_plug(other, PORT);
+        lab_run(lab, 600 * SEC);
+        lab_expect_only_read(other);
+        assert_true(lab_counters(other).upload_bytes <= 4096);
+        blank_bootloader(other);
+        lab_replug(other);
+        lab_run(lab, 600 * SEC);
+        lab_expect_only_read(other);
+}
+
+/* The user says what it is. */
+static void users_word(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader, *firmware = stock(lab, SIM_OPENMV4, &bootloader);
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV4, 1);
+
+        blank_bootloader(camera);
+        lab_jumper(camera, true);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_UNPROVEN, 5 * SEC);
+        lab_run(lab, 60 * SEC);
+        lab_expect_untouched(camera);
+        assert_int_equal(lab_ask_recover(camera, NULL, false), REQUEST_REFUSE);
+        assert_int_equal(lab_ask_recover(camera, "RT1062", false), REQUEST_REFUSE);
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_RESTORED_JUMPER);
+        lab_expect_flash(camera, bootloader);
+        lab_expect_wrote_only(camera, "BOOTLOADER");
+        lab_expect_update(camera, UPDATE_DONE, "bootloader-restored");
+
+        /* On the replug its bootloader is expected, and its firmware follows. */
+        lab_unplug(camera);
+        lab_jumper(camera, false);
+        lab_run(lab, 5 * SEC);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, firmware);
+        lab_expect_flash(camera, bootloader);
+        lab_expect_diagnosis(camera, DIAGNOSIS_NONE);
+}
+
+static void word_is_for_one_attachment(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV4, 1), *foreign;
+
+        (void)stock(lab, SIM_OPENMV4, &bootloader);
+        blank_bootloader(camera);
+        lab_jumper(camera, true);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_UNPROVEN, 5 * SEC);
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_UPDATING, 10 * SEC);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+
+        /* Something else comes to the port: not touched. */
+        foreign = foreign_chip(lab, SIM_H743);
+        lab_plug(foreign, PORT);
+        lab_run(lab, 600 * SEC);
+        lab_expect_untouched(foreign);
+        lab_unplug(foreign);
+        lab_run(lab, 2 * SEC);
+
+        /* And the camera itself is unproven again. */
+        lab_reset_counters(camera);
+        lab_plug(camera, PORT);
+        lab_run(lab, 600 * SEC);
+        lab_expect_untouched(camera);
+        lab_expect_state(camera, CAMERA_UNPROVEN, SEC);
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
+}
+
+/* The word is contradicted by the chip's own map. */
+static void wrong_word(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+
+        (void)stock(lab, SIM_OPENMV4, NULL);
+        (void)stock(lab, SIM_OPENMV3, NULL);
+        blank_bootloader(camera);
+        lab_jumper(camera, true);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_UNPROVEN, 5 * SEC);
+        (void)lab_ask_recover(camera, "H7", false);
+        lab_run(lab, 60 * SEC);
+        lab_expect_only_read(camera);
+        assert_int_equal(lab_counters(camera).download, 0);
+        assert_true(lab_counters(camera).upload_bytes <= 4096);
+        assert_false(update_is_open(lab_known(camera)->update));
+}
+
+/* Two of them at once, with one serial that both show. */
+static void two_with_one_serial(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader, *firmware = stock(lab, SIM_OPENMV4, &bootloader);
+        struct lab_camera *a = lab_camera_new(lab, SIM_OPENMV4, 1), *b = lab_camera_new(lab, SIM_OPENMV4, 2);
+
+        lab_install(a, firmware);               /* b has none */
+        blank_bootloader(a);
+        blank_bootloader(b);
+        lab_remember(b);
+        lab_jumper(a, true);
+        lab_jumper(b, true);
+        lab_plug(a, "3-1");
+        lab_plug(b, "3-2");
+        lab_expect_state(a, CAMERA_UNPROVEN, 5 * SEC);
+        lab_expect_state(b, CAMERA_UNPROVEN, 5 * SEC);
+        assert_int_equal(lab_ask_recover(a, "H7", false), REQUEST_UPDATE);
+        lab_expect_state(a, CAMERA_JUMPER, 60 * SEC);
+        lab_run(lab, 120 * SEC);
+        lab_expect_flash(a, bootloader);
+        lab_expect_untouched(b);
+        lab_expect_unchanged_but(b, NULL);
+        assert_int_equal(lab_ask_recover(b, "H7", false), REQUEST_UPDATE);
+        lab_expect_state(b, CAMERA_JUMPER, 60 * SEC);
+        lab_unplug(a);
+        lab_unplug(b);
+        lab_jumper(a, false);
+        lab_jumper(b, false);
+        lab_plug(b, "3-2");
+        lab_plug(a, "3-1");
+        lab_expect_state(a, CAMERA_EXAMINING, 5 * SEC);
+        lab_expect_state(a, CAMERA_RUNNING, 30 * SEC);
+        lab_expect_done(b);
+        lab_expect_flash(a, firmware);
+        lab_expect_flash(b, firmware);
+}
+
+static void word_and_a_restart(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV4, 1);
+
+        (void)stock(lab, SIM_OPENMV4, &bootloader);
+        blank_bootloader(camera);
+        lab_jumper(camera, true);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_UNPROVEN, 5 * SEC);
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_UPDATING, 10 * SEC);
+        lab_restart(lab);
+        lab_reset_counters(camera);
+        lab_expect_state(camera, CAMERA_UNPROVEN, 5 * SEC);
+        lab_run(lab, 600 * SEC);
+        lab_expect_untouched(camera);
+        assert_string_equal(registry_first_update(lab->registry)->record.outcome, "stale-word");
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
+}
+
+/* --- boards of other shapes --- */
+
+static void ae3(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *hp_old = lab_firmware(lab, SIM_OPENMV_AE3, "HP", "4.8.1", 1, 2 * 1024 * 1024 + 77);
+        struct lab_image *hp = lab_firmware(lab, SIM_OPENMV_AE3, "HP", "5.0.0", 1, 2 * 1024 * 1024 - 1000);
+        struct lab_image *he_old = lab_firmware(lab, SIM_OPENMV_AE3, "HE", "4.8.1", 2, 500000);
+        struct lab_image *he = lab_firmware(lab, SIM_OPENMV_AE3, "HE", "5.0.0", 2, 400001);
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV_AE3, 1);
+
+        /* One of the two is no version. */
+        lab_import(lab, hp_old);
+        lab_import(lab, he_old);
+        lab_import(lab, hp);
+        lab_install(camera, hp_old);
+        lab_install(camera, he_old);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_RUNNING, 20 * SEC);
+        lab_expect_untouched(camera);
+        assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_REFUSE);
+        lab_import(lab, he);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        assert_int_equal(lab_update(camera)->record.n_images, 2);
+        lab_replug(camera);
+        lab_wait_writing(camera, 2 * 1024 * 1024 + 100000, 60 * SEC);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, hp);
+        lab_expect_flash(camera, he);
+
+        /* The second time nothing. */
+        lab_reset_counters(camera);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_CURRENT);
+        lab_known(camera)->record.suspect = true;
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_EXAMINING, 10 * SEC);
+        lab_expect_state(camera, CAMERA_RUNNING, 30 * SEC);
+        lab_expect_only_read(camera);
+}
+
+static void old_serial_bootloader(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera;
+        struct sim_config config;
+
+        (void)stock(lab, SIM_OPENMV2, NULL);
+        sim_config_default(&config, SIM_OPENMV2, 1);
+        config.bootloader = SIM_BL_VCP;
+        camera = lab_camera_from(lab, &config);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_LEFT_ALONE, 5 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_OLD_BOOTLOADER);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_REFUSE);
+        lab_run(lab, 60 * SEC);
+        lab_expect_untouched(camera);
+}
+
+/* The whole of story F that fits on a desk: everyone gets his own. */
+static void fleet(void **state)
+{
+        static const enum sim_board boards[] = {
+                SIM_OPENMV2, SIM_OPENMV3, SIM_OPENMV4, SIM_OPENMV4P, SIM_OPENMVPT, SIM_OPENMV_N6, SIM_OPENMV3, SIM_OPENMV4,
+        };
+        struct lab *lab = *state;
+        struct lab_camera *cameras[ELEMENTSOF(boards)], *foreign = foreign_chip(lab, SIM_H743);
+        struct lab_image *new[_SIM_BOARD_MAX] = {}, *old[_SIM_BOARD_MAX] = {};
+        char port[16];
+
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++) {
+                if (!new[boards[i]]) {
+                        old[boards[i]] = lab_release(lab, boards[i], "4.8.1");
+                        new[boards[i]] = lab_release(lab, boards[i], "5.0.0");
+                        lab_import(lab, old[boards[i]]);
+                        lab_import(lab, new[boards[i]]);
+                }
+                cameras[i] = lab_camera_new(lab, boards[i], (unsigned)i + 1);
+                lab_install(cameras[i], old[boards[i]]);
+                snprintf(port, sizeof(port), "3-%zu", i + 1);
+                lab_plug(cameras[i], port);
+        }
+        lab_plug(foreign, "3-9");
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++) {
+                lab_expect_state(cameras[i], CAMERA_RUNNING, 20 * SEC);
+                lab_remember(cameras[i]);
+                assert_int_equal(lab_request(cameras[i], &(struct request){ .wish = WISH_UPDATE, .firmware = "5.0.0",
+                                                                            .all = true, .replace_unknown = true }), REQUEST_QUEUED);
+        }
+        /* The hub is switched off and on, twice, the second time in the middle. */
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++)
+                usb_inproc_port_unplug(cameras[i]->usb);
+        lab_run(lab, 3 * SEC);
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++) {
+                snprintf(port, sizeof(port), "3-%zu", i + 1);
+                lab_plug(cameras[i], port);
+        }
+        lab_run(lab, 8 * SEC);
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++)
+                usb_inproc_port_unplug(cameras[i]->usb);
+        lab_run(lab, 30 * SEC);
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++) {
+                snprintf(port, sizeof(port), "3-%zu", ELEMENTSOF(boards) - i);  /* in other places */
+                lab_plug(cameras[i], port);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++) {
+                lab_expect_done(cameras[i]);
+                lab_expect_flash(cameras[i], new[boards[i]]);
+                lab_expect_unchanged_but(cameras[i], "FIRMWARE");
+                lab_expect_wrote_only(cameras[i], "FIRMWARE");
+        }
+        lab_expect_only_read(foreign);
+        lab_expect_unchanged_but(foreign, NULL);
+}
+
 static int setup(void **state)
 {
         *state = lab_new();
@@ -1060,6 +1666,24 @@ int main(int argc, char *argv[])
                 STORY("/recovery/J/flash-that-refuses", flash_that_refuses),
                 STORY("/recovery/J/locks-up", locks_up),
                 STORY("/recovery/J/verified-and-not-seen", not_seen),
+                STORY("/recovery/A/neither-bootloader-nor-firmware", dead_after_update),
+                STORY("/recovery/A/a-jumper-on-a-sound-camera", jumper_on_a_sound_camera),
+                STORY("/recovery/C/bootloader-only", bootloader_only),
+                STORY("/recovery/rom/unknown-bootloader-is-asked-about", unknown_bootloader),
+                STORY("/recovery/rom/quirks", f4_first_error),
+                STORY("/recovery/rom/firmware-of-another-time-loses-its-head", firmware_of_another_time),
+                STORY("/recovery/rom/unknown-firmware-keeps-its-head", unknown_firmware_behind_a_blank_bootloader),
+                STORY("/recovery/rom/pulled-in-the-middle", rom_pulled_in_the_middle),
+                STORY("/recovery/G/not-a-camera", not_a_camera),
+                STORY("/recovery/G/not-the-missing-camera", not_the_missing_camera),
+                STORY("/recovery/word/restores-and-goes-on", users_word),
+                STORY("/recovery/word/is-for-one-attachment", word_is_for_one_attachment),
+                STORY("/recovery/word/does-not-outlive-the-daemon", word_and_a_restart),
+                STORY("/recovery/word/contradicted-by-the-chip", wrong_word),
+                STORY("/recovery/word/two-with-one-serial", two_with_one_serial),
+                STORY("/recovery/boards/ae3-is-a-set-of-two", ae3),
+                STORY("/recovery/boards/old-serial-bootloader-is-left-alone", old_serial_bootloader),
+                STORY("/recovery/F/everyone-gets-his-own", fleet),
         };
 
         if (argc > 1)
