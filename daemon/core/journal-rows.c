@@ -57,7 +57,7 @@ static const char *const migrations[] = {
         DIGEST_COLUMN(digest)
         "  board TEXT NOT NULL, partition TEXT NOT NULL, version TEXT NOT NULL, file TEXT NOT NULL,"
         FLAG_COLUMN(stable) FLAG_COLUMN(pinned)
-        "  size INTEGER NOT NULL, added INTEGER NOT NULL, PRIMARY KEY (digest, board, partition)"
+        "  size INTEGER NOT NULL, added INTEGER NOT NULL, PRIMARY KEY (digest, board, partition, version)"
         ") STRICT, WITHOUT ROWID;"
 
         "CREATE TABLE saved ("

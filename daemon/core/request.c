@@ -251,6 +251,7 @@ static void no_firmware(const struct camera *camera, const struct request *reque
 static void request_update(struct registry *registry, struct camera *camera, const struct request *request,
                            struct request_result *ret)
 {
+        const struct partition *filesystem;
         struct wanted wanted;
 
         if (!board_is_handled(camera, ret))
@@ -262,6 +263,12 @@ static void request_update(struct registry *registry, struct camera *camera, con
         }
         if (!find_firmware(registry, camera, request, &wanted)) {
                 no_firmware(camera, request, ret);
+                return;
+        }
+        filesystem = partition_of(camera, camera->board->filesystem_erase);
+        if (request->erase_filesystem && (!filesystem || filesystem->role == PARTITION_FORBIDDEN)) {
+                answer(ret, REQUEST_REFUSE, "the file system of an %s lies in a chip that is never written here: format it from "
+                       "the camera's own script", camera->board->name);
                 return;
         }
         if (!may_be_written(camera, request, &wanted, ret))

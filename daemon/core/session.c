@@ -1038,6 +1038,15 @@ static void survey_go_on(struct session *s)
         survey_next_target(s);
 }
 
+/* One image may belong to several versions. */
+static bool is_candidate(const struct target *target, const struct digest *digest)
+{
+        for (size_t i = 0; i < target->n_candidates; i++)
+                if (digest_equal(&target->candidates[i]->digest, digest))
+                        return true;
+        return false;
+}
+
 /* Every known image that could stand there, so that what stands there can be named. */
 static void add_candidates(struct session *s, struct target *target)
 {
@@ -1047,7 +1056,8 @@ static void add_candidates(struct session *s, struct target *target)
                 const struct firmware_record *record = store_nth(store, i);
                 struct blob *blob;
 
-                if (strcmp(record->board, s->board->id) != 0 || strcmp(record->partition, target->partition.name) != 0)
+                if (strcmp(record->board, s->board->id) != 0 || strcmp(record->partition, target->partition.name) != 0 ||
+                    is_candidate(target, &record->digest))
                         continue;
                 if (store_blob(store, &record->digest, &blob) < 0)
                         continue;

@@ -586,7 +586,8 @@ static int firmware_index(struct store *store, const struct firmware_record *rec
         struct firmware_record **grown, *copy;
 
         for (size_t i = 0; i < store->n_firmware; i++)
-                if (is_firmware(store->firmware[i], &record->digest, record->board, record->partition)) {
+                if (is_firmware(store->firmware[i], &record->digest, record->board, record->partition) &&
+                    strcmp(store->firmware[i]->version, record->version) == 0) {
                         *store->firmware[i] = *record;
                         *ret = store->firmware[i];
                         return 0;

@@ -51,7 +51,7 @@ int store_fetch(struct store *store, const struct digest *digest, store_fetched_
 /* --- adding --- */
 typedef void (*store_added_fn)(void *userdata, int error);
 /* Copies data; on_added from the loop when the blob is on disk and the record put.  record->digest and size are filled in here.  A
- * record that is there already (digest, board, partition) is replaced; a pinned one unpins the board's other versions. */
+ * record that is there already (digest, board, partition, version: a ROM file system may belong to several) is replaced; a pinned one unpins the board's other versions. */
 int store_add_firmware(struct store *store, const struct firmware_record *record, const void *data, size_t size,
                        store_added_fn on_added, void *userdata);
 /* Saves what stood on a camera.  -EDQUOT at once if it is larger than the whole quota, or than what may be given up of it. */

@@ -217,6 +217,20 @@ static const struct board *board_of_firmware(struct bus *bus, const struct firmw
         return other;
 }
 
+static const struct firmware_record *known_firmware(struct bus *bus, const struct firmware_record *record)
+{
+        const struct store *store = context_of(bus)->store;
+
+        for (size_t i = 0; i < store_count(store); i++) {
+                const struct firmware_record *known = store_nth(store, i);
+
+                if (digest_equal(&known->digest, &record->digest) && strcmp(known->board, record->board) == 0 &&
+                    strcmp(known->partition, record->partition) == 0)
+                        return known;
+        }
+        return NULL;
+}
+
 static void on_added(void *userdata, int error)
 {
         struct adding *adding = userdata;
@@ -240,6 +254,7 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
 {
         _cleanup_free_ struct adding *adding = calloc(1, sizeof(*adding));
         const struct board *board = NULL, *other;
+        const struct firmware_record *known;
         const char *board_name = NULL;
         const uint8_t *data;
         enum image_fault fault;
@@ -278,6 +293,9 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
                 return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "These bytes are known as the %s of %s, not of %s. "
                                          "If that is wrong, take it out first: camrescue firmware remove.", adding->record.partition,
                                          other->name, board->name);
+        known = adding->record.version[0] ? NULL : known_firmware(bus, &adding->record);
+        if (known)
+                adding->record = *known;        /* a file without a name of its own that is there: it keeps the name that it has */
         if (!adding->record.version[0]) {
                 char hex[DIGEST_HEX_SIZE];
 
