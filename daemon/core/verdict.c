@@ -388,7 +388,8 @@ static struct answer row_unknown_bootloader(const struct verdict_evidence *evide
                 if (target->role != PARTITION_BOOTLOADER || target->content != CONTENT_UNKNOWN)
                         continue;
                 /* "Recover" in ROM mode is the user's word about the bootloader: there is nothing else to recover there. */
-                if (evidence->wish == WISH_RECOVER || may_replace_unknown(evidence, was_begun(target)))
+                if (evidence->wish == WISH_RECOVER ||
+                    (evidence->wish == WISH_RESUME && may_replace_unknown(evidence, was_begun(target))))
                         continue;
                 return ask_about(REASON_UNKNOWN_BOOTLOADER, t);
         }

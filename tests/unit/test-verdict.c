@@ -456,6 +456,11 @@ static void unknown_bootloader(void **state)
         expect_leave(&s, REASON_NOT_SAVED);
         in_rom(&s, WISH_UPDATE, CONTENT_UNKNOWN);
         expect_ask(&s, REASON_UNKNOWN_BOOTLOADER);
+        /* A word about the firmware is none about the bootloader. */
+        s.evidence.word_replace = true;
+        expect_ask(&s, REASON_UNKNOWN_BOOTLOADER);
+        in_rom(&s, WISH_RESTORE, CONTENT_UNKNOWN);
+        expect_ask(&s, REASON_UNKNOWN_BOOTLOADER);
         in_rom(&s, WISH_RESUME, CONTENT_UNKNOWN);
         expect_ask(&s, REASON_UNKNOWN_BOOTLOADER);
         s.units[0][0].erases = 1;
@@ -773,7 +778,8 @@ static bool target_is_safe(const struct verdict_evidence *e, const struct verdic
                         return false;
                 if (t->content == CONTENT_KNOWN)
                         return person_asked(e) && e->word_replace;
-                return t->content != CONTENT_UNKNOWN || e->wish == WISH_RECOVER || unknown_may_go(e, erased);
+                return t->content != CONTENT_UNKNOWN || e->wish == WISH_RECOVER ||
+                       (e->wish == WISH_RESUME && unknown_may_go(e, erased));
         case PARTITION_FIRMWARE:
                 if (e->mode != CAMERA_MODE_BOOTLOADER)
                         return false;
