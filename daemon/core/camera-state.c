@@ -138,6 +138,8 @@ static const struct {
 
         /* A person, or the store, changes what can be done. */
         { CAMERA_PASSING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
+        { CAMERA_OPENING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
+        { CAMERA_EXAMINING,   EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_ASKING,      EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_NO_FIRMWARE, EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_JUMPER,      EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },

@@ -21,6 +21,9 @@
 #define BUSY_RETRY_MAX     (2 * SEC)
 #define FAILURE_RETRY      (1 * SEC)    /* doubled at each failure in a row */
 #define FAILURES_MAX       3            /* in a row, while the device stays: then the update ends with its reason */
+#define GONE_DEADLINE      (3 * SEC)    /* a device said to be gone is told by the bus within this, or has not gone */
+#define RESTARTS_MAX       3            /* bootloaders in a row without a runtime: a boot loop, as silent as silence (dfu.md A.3) */
+#define SLEPT_MIN          (1 * SEC)    /* less is what lies between two readings of two clocks */
 
 #define camera_log(camera, level, ...)                                                                  \
         log_about(level, (&(struct log_subject){                                                        \
@@ -33,13 +36,18 @@ static struct loop *loop_of(const struct camera *camera)
 }
 
 /* How long the host has slept since boot: a difference between two readings means that it slept in between. */
-static uint64_t host_slept(void)
+static int64_t host_slept(void)
 {
         struct timespec boot, mono;
 
         (void)clock_gettime(CLOCK_BOOTTIME, &boot);
         (void)clock_gettime(CLOCK_MONOTONIC, &mono);
-        return ((uint64_t)boot.tv_sec - (uint64_t)mono.tv_sec) * SEC;
+        return ((int64_t)boot.tv_sec - (int64_t)mono.tv_sec) * (int64_t)SEC + ((int64_t)boot.tv_nsec - (int64_t)mono.tv_nsec) / 1000;
+}
+
+static bool slept_since(const struct camera *camera)
+{
+        return host_slept() - camera->slept >= (int64_t)SLEPT_MIN;
 }
 
 const char *camera_name(const struct camera *camera)
@@ -191,6 +199,7 @@ static int on_decided(void *userdata, const struct session_decision *decision)
                 update->record.n_images = decision->n_images;
                 memcpy(update->record.images, decision->images, sizeof(update->record.images));
                 update->record.attempts++;
+                update_set_begun(update, true);
                 update_store(update);
                 camera_log(camera, LOG_NOTICE, "update %s: writing %s (%s), attempt %u", update->record.id,
                            update->record.version[0] ? update->record.version : "bootloader", update->record.reason,
@@ -206,7 +215,9 @@ static unsigned get_wear(void *userdata, const char *partition, unsigned unit)
 {
         struct camera *camera = userdata;
 
-        return update_is_open(camera->update) ? update_wear(camera->update, partition, unit) : 0;
+        /* Of the open update; or of one that was given up, and the camera has not run since: the next one goes on counting. */
+        return update_is_open(camera->update) || update_is_begun(camera->update) ?
+               update_wear(camera->update, partition, unit) : 0;
 }
 
 static void add_wear(void *userdata, const char *partition, unsigned unit, int delta)
@@ -295,14 +306,17 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         defer_call(&camera->reap);
         camera_log(camera, LOG_DEBUG, "session: %s (%s)", session_end_to_string(end), message);
         camera->permission = false;
+        /* However it ended, but for well: a cancelled update does not go on. */
+        if (update_is_open(camera->update) && camera->update->cancelling && end != SESSION_END_UPDATED &&
+            end != SESSION_END_ROM_DONE)
+                end_update(camera, UPDATE_CANCELLED, "cancelled", end == SESSION_END_STOPPED ? message : "cancelled");
         switch (end) {
         case SESSION_END_GONE:
         case SESSION_END_WINDOW_MISSED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
-                if (update_is_open(camera->update) && camera->update->cancelling)
-                        end_update(camera, UPDATE_CANCELLED, "cancelled", "cancelled; the camera left before that");
                 update_waits(camera);
-                break;                  /* the bus tells the rest */
+                timer_set(&camera->deadline, GONE_DEADLINE);    /* the bus tells the rest, or nothing has left it */
+                break;
         case SESSION_END_BUSY:
                 camera->permission = strstr(message, "permission") != NULL;
                 if (camera->tries == 0)
@@ -317,6 +331,9 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 break;
         case SESSION_END_RELEASED:
                 camera_log(camera, LOG_NOTICE, "released: %s", message);
+                if (camera->restored && camera->reason == REASON_NOTHING_TO_DO)
+                        end_update(camera, UPDATE_DONE, "bootloader-restored",
+                                   "its bootloader was restored, and its firmware is whole and was left as it is");
                 refuse_update(camera, message);
                 camera_event(camera, EVENT_RELEASE);
                 break;
@@ -346,7 +363,9 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                         registry_expect_bootloader(camera->registry, camera->sighting.port, camera->board);
                         end_update(camera, UPDATE_DONE, "bootloader-restored",
                                    "bootloader restored and verified: remove the jumper, unplug it and plug it in again");
-                } else
+                } else if (update_is_open(camera->update) && camera->update->cancelling)
+                        end_update(camera, UPDATE_CANCELLED, "cancelled", "cancelled; its bootloader was restored before that");
+                else
                         update_waits(camera);
                 camera_event(camera, EVENT_ROM_DONE);
                 break;
@@ -366,8 +385,6 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 break;
         case SESSION_END_STOPPED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
-                if (update_is_open(camera->update) && camera->update->cancelling)
-                        end_update(camera, UPDATE_CANCELLED, "cancelled", message);
                 update_waits(camera);
                 camera_event(camera, EVENT_STOPPED);
                 break;
@@ -424,12 +441,13 @@ static struct session_wish make_wish(struct camera *camera)
                 wish.wish = WISH_RECOVER;
         wish.word_replace = camera->word_replace;
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
+        wish.begun = update_is_begun(camera->update);
         if (!update)
                 return wish;
 
         r = wish_from_string(update->record.wish);
         wish.begun_unattended = r < 0 || r == WISH_UNATTENDED;
-        wish.wish = wish.begun_unattended || update->record.attempts > 0 ? WISH_RESUME : (enum wish)r;
+        wish.wish = wish.begun_unattended || (update->record.attempts > 0 && update->begun) ? WISH_RESUME : (enum wish)r;
         wish.word_romfs = update->record.word_romfs;
         wish.word_filesystem = update->record.word_filesystem;
         wish.word_replace = update->record.word_replace || camera->word_replace;
@@ -491,11 +509,17 @@ static void arrived(struct camera *camera, enum camera_state from)
         camera->record.suspect = false;
         camera->looked = camera->not_seen = camera->restored = camera->incomplete = camera->expected = false;
         camera->detail[0] = '\0';
-        camera->tries = 0;
+        camera->tries = camera->failures = camera->restarts = 0;
         if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
                 end_update(camera, UPDATE_DONE, "done", camera->update->record.message);
+        else if (update_is_open(camera->update) && wish_from_string(camera->update->record.wish) == WISH_UNATTENDED)
+                /* Somebody else has brought it back: nobody asked for more. */
+                end_update(camera, UPDATE_CANCELLED, "runs-again", "it runs again, and nobody had asked for this recovery");
         else
                 update_waits(camera);
+        /* What was begun on it before it ran is somebody's finished work by now, and saved before it is touched again. */
+        if (camera->update)
+                update_set_begun(camera->update, false);
         camera_store(camera);
 }
 
@@ -528,7 +552,7 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 retry_later(camera, camera->state);
                 break;
         case EFFECT_SUSPECT:
-                if (host_slept() != camera->slept || !hub_is_there(camera)) {
+                if (slept_since(camera) || !hub_is_there(camera)) {
                         camera_log(camera, LOG_INFO, "no running camera followed, but the host slept or its hub is gone: "
                                    "no sign of anything");
                         camera_event(camera, EVENT_GONE_EXCUSED);
@@ -570,20 +594,59 @@ void camera_event(struct camera *camera, enum camera_event event)
         registry_camera_changed(camera->registry, camera);
 }
 
-static void on_deadline(void *userdata)
-{
-        camera_event(userdata, EVENT_DEADLINE);
-}
-
-/* --- what the bus tells --- */
-
 static bool is_wanted(const struct camera *camera)
 {
         return update_is_open(camera->update) || camera->record.suspect || camera->expected;
 }
 
+static void on_deadline(void *userdata)
+{
+        struct camera *camera = userdata;
+
+        switch (camera->state) {
+        case CAMERA_OPENING:
+        case CAMERA_EXAMINING:
+        case CAMERA_UPDATING:
+                /* Another program has reset it, or its claim was taken from us: it said "gone", and is there. */
+                on_failed(camera, MACHINE_GONE, "it stopped answering, but did not leave the bus");
+                break;
+        case CAMERA_BLOCKED:
+        case CAMERA_FAILED:
+                /* What it was to be opened for was cancelled meanwhile: it boots on. */
+                if (camera->mode == CAMERA_MODE_BOOTLOADER && !is_wanted(camera)) {
+                        camera_event(camera, EVENT_SEEN_BOOTLOADER);
+                        break;
+                }
+                camera_event(camera, EVENT_DEADLINE);
+                break;
+        default:
+                camera_event(camera, EVENT_DEADLINE);
+        }
+}
+
+/* --- what the bus tells --- */
+
+/* A bootloader that comes and goes, and no runtime ever between: garbage that starts over, or a hand that is impatient.  The third
+ * time it is looked at. */
+static void count_restart(struct camera *camera, const struct sighting *sighting)
+{
+        if ((camera->state != CAMERA_BOOTING && camera->state != CAMERA_CONFIRMING) ||
+            strcmp(camera->sighting.port, sighting->port) != 0 || ++camera->restarts < RESTARTS_MAX)
+                return;
+        camera->restarts = 0;
+        if (camera->state == CAMERA_CONFIRMING) {
+                camera->not_seen = true;
+                end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
+                           "written and verified, but its bootloader came again and again, and no running camera");
+        }
+        camera->record.suspect = true;
+        history(camera, "silent-boot", "its bootloader came again and again, and no running camera");
+}
+
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match)
 {
+        if (mode == CAMERA_MODE_BOOTLOADER)
+                count_restart(camera, sighting);
         if (strcmp(camera->sighting.port, sighting->port) != 0 || camera->mode != mode)
                 camera->detail[0] = '\0';
         camera->sighting = *sighting;

@@ -39,14 +39,15 @@ struct camera {
         struct camera *hinted_by_port;  /* provisional, in ROM DFU: the camera last seen on this port; a hint, no proof */
         bool may_peek;                  /* unproven ROM device, and a camera with that chip is missing (row 3) */
         uint64_t gone_at;               /* loop_now() of the last departure; 0: never */
-        uint64_t slept;                 /* how long the host had slept when the bootloader was seen */
+        int64_t slept;                  /* how long the host had slept when the bootloader was seen */
 
         struct session *session;
         struct defer reap;              /* frees an ended session outside its callbacks */
         struct timer deadline;
-        unsigned tries;                 /* of opening, since the last success */
+        unsigned tries;                 /* of opening what others hold, since the last success */
         unsigned failures;              /* sessions that failed while the device stayed, since it came or somebody asked */
         bool expected;                  /* its bootloader was restored when it was not known who it is: its firmware is looked at */
+        unsigned restarts;              /* its bootloader showed itself again, and it was not seen running in between */
         bool incomplete;                /* we have begun to overwrite its firmware, and not verified the whole yet */
 
         struct update *update;          /* the open one, or the last; NULL: none */

@@ -285,6 +285,8 @@ int registry_new_update(struct registry *registry, struct camera *camera, enum w
         if (r < 0)
                 return r;
         registry->next_update++;
+        if (camera->update)
+                update_take_over(update, camera->update, wish == WISH_UNATTENDED);
         update->camera = camera;
         camera->update = update;
         TAILQ_INSERT_HEAD(&registry->updates, update, link);
@@ -333,6 +335,9 @@ static int load_update(void *userdata, const struct update_record *record)
         /* Open ones come first, then the newest. */
         if (update->camera && !update->camera->update)
                 update->camera->update = update;
+        else if (update_is_open(update))
+                update_end(update, UPDATE_CANCELLED, "superseded", "another update was asked for",
+                           loop_wall_clock(registry->context.loop));
         return 0;
 }
 
@@ -554,7 +559,8 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
         camera = camera_at(registry, sighting->port);
         if (camera) {
                 if (camera->sighting.vendor == sighting->vendor && camera->sighting.product == sighting->product &&
-                    strcmp(camera->sighting.node, sighting->node) == 0) {
+                    strcmp(camera->sighting.node, sighting->node) == 0 &&
+                    strcmp(camera->sighting.serial, sighting->serial) == 0) {
                         /* Told twice: something about its node has changed, its permissions perhaps. */
                         if (camera->state == CAMERA_BLOCKED)
                                 camera_event(camera, EVENT_DEADLINE);

@@ -683,7 +683,7 @@ static bool head_fits(const struct target *target)
 /* What this update has begun to erase is its own work, not somebody's image. */
 static bool was_begun_before(const struct session *s, const struct target *target)
 {
-        for (size_t u = 0; u < target->survey.n_units; u++)
+        for (size_t u = 0; s->wish.begun && u < target->survey.n_units; u++)
                 if (s->events->get_wear(s->userdata, target->partition.name, (unsigned)u) > 0)
                         return true;
         return false;
@@ -739,10 +739,23 @@ static bool content_is_incomplete(enum content content)
 static bool firmware_is_incomplete(const struct session *s)
 {
         for (size_t t = 0; t < s->n_targets; t++) {
-                enum content content = survey_content(&s->targets[t].survey);
+                const struct target *target = &s->targets[t];
+                enum content content = survey_content(&target->survey);
 
-                if (s->targets[t].partition.role == PARTITION_FIRMWARE &&
-                    (content_is_incomplete(content) || (content == CONTENT_UNKNOWN && s->wish.incomplete)))
+                if (target->partition.role != PARTITION_FIRMWARE)
+                        continue;
+                /* Power that was lost in the middle of a unit makes an unknown image of a half-written one. */
+                if (content_is_incomplete(content) ||
+                    (content == CONTENT_UNKNOWN && (s->wish.incomplete || was_begun_before(s, target))))
+                        return true;
+        }
+        return false;
+}
+
+static bool anything_differs(const struct session *s)
+{
+        for (size_t t = 0; t < s->n_targets; t++) {
+                if (survey_count_differing(&s->targets[t].survey) > 0)
                         return true;
         }
         return false;
@@ -875,8 +888,11 @@ static void carry_out(struct session *s)
                 return;
         }
         if (verdict->reason == REASON_NOTHING_TO_DO) {
-                leave(s, s->wish.wish == WISH_UNATTENDED ? SESSION_END_RELEASED : SESSION_END_UPDATED,
-                      "nothing had to be written: every erase unit reads back equal");
+                /* An intact camera is left as it is also when another image was thought of: that one is not "done". */
+                if (s->wish.wish == WISH_UNATTENDED || anything_differs(s))
+                        leave(s, SESSION_END_RELEASED, "its firmware is whole: it is left as it is");
+                else
+                        leave(s, SESSION_END_UPDATED, "nothing had to be written: every erase unit reads back equal");
                 return;
         }
         if (firmware_is_incomplete(s)) {

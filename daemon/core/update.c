@@ -72,6 +72,7 @@ int update_new_from_record(struct journal *journal, const struct update_record *
         r = update_result_from_string(record->state);
         update->result = r < 0 ? UPDATE_FAILED : (enum update_result)r;
         update->step = update->result == UPDATE_OPEN ? UPDATE_WAITING : UPDATE_ENDED;
+        update->begun = record->attempts > 0;
         *ret = take_ptr(update);
         return 0;
 }
@@ -88,6 +89,34 @@ struct update *update_free(struct update *update)
 bool update_is_open(const struct update *update)
 {
         return update && update->result == UPDATE_OPEN;
+}
+
+bool update_is_begun(const struct update *update)
+{
+        return update && update->begun && update->result != UPDATE_DONE && update->result != UPDATE_NOT_SEEN;
+}
+
+void update_set_begun(struct update *update, bool begun)
+{
+        bool was = update->begun;
+
+        update->begun = begun;
+        /* attempts is what is kept of it. */
+        if (!was || begun || !update_is_open(update))
+                return;
+        update->record.attempts = 0;
+        update_store(update);
+}
+
+void update_take_over(struct update *update, const struct update *last, bool unattended)
+{
+        if (!update_is_begun(last))
+                return;
+        update->begun = true;
+        for (size_t i = 0; i < last->n_wear; i++)
+                if (last->wear[i].erases > 0)
+                        update_add_wear(update, last->wear[i].partition, last->wear[i].unit,
+                                        unattended ? (int)last->wear[i].erases : 1);
 }
 
 void update_store(struct update *update)

@@ -49,6 +49,7 @@ struct update {
         double progress;
         unsigned units_written, units_total;
         bool cancelling;                /* ends at the session's next safe boundary */
+        bool begun;                     /* something was written for it, or for one before it, and the camera has not run since */
         struct wear *wear;
         size_t n_wear;
         TAILQ_ENTRY(update) link;       /* in the registry, newest first */
@@ -61,6 +62,11 @@ int update_new_from_record(struct journal *journal, const struct update_record *
 struct update *update_free(struct update *update);
 
 bool update_is_open(const struct update *update);
+/* What stands on the camera may be this update's half-done work: it is open, or was given up. */
+bool update_is_begun(const struct update *update);
+void update_set_begun(struct update *update, bool begun);
+/* The next wish for a camera whose last one was given up half-way: its erases are remembered, for an unattended one all of them. */
+void update_take_over(struct update *update, const struct update *last, bool unattended);
 /* Puts the record into the journal's next batch. */
 void update_store(struct update *update);
 /* Ends it: once, later calls are ignored. code: stable, for machines. */
