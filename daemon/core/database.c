@@ -293,7 +293,7 @@ static void finish(sqlite3_stmt *statement)
 
 int database_run(struct database *database, const char *sql, const char *values, ...)
 {
-        sqlite3_stmt *statement;
+        sqlite3_stmt *statement = NULL;
         va_list arguments;
         int rc, r;
 
@@ -362,7 +362,7 @@ bool row_is_sound(const struct row *row)
 int database_query(struct database *database, const char *sql, int (*fn)(void *userdata, struct row *row), void *userdata,
                    const char *values, ...)
 {
-        sqlite3_stmt *statement;
+        sqlite3_stmt *statement = NULL;
         va_list arguments;
         int rc, r;
 

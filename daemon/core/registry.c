@@ -19,8 +19,6 @@
 #define ENDED_UPDATES_MIN_AGE (600 * SEC)       /* readable for at least ten minutes after their end */
 #define ENDED_UPDATES_MAX     50
 
-DEFINE_FREEP(registry)
-
 /* What an open update will write is kept, whatever people remove. */
 static bool is_blob_in_use(void *userdata, const struct digest *digest)
 {

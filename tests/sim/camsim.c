@@ -116,7 +116,6 @@ static void usage(FILE *f)
 /* Every process whose parent we are: as a subreaper we inherit those whose parents died. */
 static unsigned signal_children(int signo)
 {
-        _cleanup_free_ char *unused = NULL;
         struct dirent *entry;
         unsigned n = 0;
         DIR *proc;

@@ -65,7 +65,7 @@ static const struct rom_data *data_of(const struct sim_camera *camera)
 static void map_string(const struct sim_camera *camera, char *ret, size_t size)
 {
         const struct memory *memory = &camera->memories[0];
-        char part[64] = "";
+        char part[48] = "";
         size_t n = 0;
 
         for (size_t i = 0; i < memory->n_units;) {

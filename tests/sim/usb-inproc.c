@@ -603,7 +603,7 @@ static void request_begin(struct request *request, struct attachment *attachment
         put_le16(request->urb.setup + 2, setup->value);
         put_le16(request->urb.setup + 4, setup->index);
         put_le16(request->urb.setup + 6, setup->length);
-        if (!(setup->request_type & 0x80) && setup->length > 0)
+        if (!(setup->request_type & 0x80) && data)
                 memmove(request->data, data, setup->length);
         request->ended = false;
         if (attachment->gone) {

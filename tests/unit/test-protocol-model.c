@@ -138,7 +138,7 @@ static uint8_t alt_of(struct bench *bench, const char *name, const struct sim_pa
                         return (uint8_t)i;
                 }
         fail_msg("no partition %s", name);
-        return 0;
+        abort();
 }
 
 static const char *firmware_name(enum sim_board board)

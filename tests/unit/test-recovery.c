@@ -740,7 +740,6 @@ static void refused_images(void **state)
         struct lab *lab = *state;
         struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
         struct lab_image *running = lab_release(lab, SIM_OPENMV3, "4.8.1"), *wrong, *right;
-        _cleanup_free_ uint8_t *bytes = NULL;
 
         lab_install(camera, running);
         lab_import(lab, running);
