@@ -291,12 +291,47 @@ static void request_update(struct registry *registry, struct camera *camera, con
                 begin(registry, camera, request, &wanted, ret);
 }
 
+/* camera->board is what the user says it is; taken back if this comes to nothing. */
+static void recover(struct registry *registry, struct camera *camera, const struct request *request, bool rom,
+                    struct request_result *ret)
+{
+        struct wanted wanted = {};
+
+        if (!board_is_handled(camera, ret))
+                return;
+        if (rom) {
+                /* Row 2: for this attachment.  The images are chosen when the flash has been read. */
+                if (!store_bootloader(registry->context.store, camera->board)) {
+                        answer(ret, REQUEST_REFUSE, "no bootloader for an %s in the store: camrescue firmware import FILE|DIR|ZIP",
+                               camera->board->name);
+                        return;
+                }
+                if (request->firmware && request->firmware[0] && camera->provisional) {
+                        answer(ret, REQUEST_REFUSE, "only its bootloader can be restored now: name the firmware when that is back, "
+                               "'camrescue update'");
+                        return;
+                }
+        }
+        if (!rom || (request->firmware && request->firmware[0])) {
+                if (!find_firmware(registry, camera, request, &wanted)) {
+                        no_firmware(camera, request, ret);
+                        return;
+                }
+                if (!may_be_written(camera, request, &wanted, ret))
+                        return;
+        }
+        if (!supersede(registry, camera, request, ret))
+                return;
+        camera->word = rom;
+        camera->word_replace = request->replace_unknown;
+        begin(registry, camera, request, &wanted, ret);
+}
+
 static void request_recover(struct registry *registry, struct camera *camera, const struct request *request,
                             struct request_result *ret)
 {
-        const struct board *board = camera->board;
+        const struct board *board = camera->board, *before;
         bool rom = camera->attached && camera->mode == CAMERA_MODE_ROM_DFU;
-        struct wanted wanted = {};
 
         if (request->board) {
                 board = board_by_any_name(registry->context.boards, request->board);
@@ -329,40 +364,14 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                        camera_name(camera));
                 return;
         }
-        if (!supersede(registry, camera, request, ret))
-                return;
-        if (!request->dry_run) {
-                camera->board = board;
+        before = camera->board;
+        camera->board = board;
+        recover(registry, camera, request, rom, ret);
+        if (request->dry_run || ret->action == REQUEST_REFUSE) {
+                camera->board = before;
+                camera->word = camera->word_replace = false;
+        } else
                 snprintf(camera->record.board, sizeof(camera->record.board), "%s", board->id);
-        }
-        if (!board_is_handled(camera, ret))
-                return;
-        if (rom) {
-                /* Row 2: for this attachment.  The images are chosen when the flash has been read. */
-                if (!store_bootloader(registry->context.store, board)) {
-                        answer(ret, REQUEST_REFUSE, "no bootloader for an %s in the store: camrescue firmware import FILE|DIR|ZIP",
-                               board->name);
-                        return;
-                }
-                if (request->firmware && request->firmware[0] && camera->provisional) {
-                        answer(ret, REQUEST_REFUSE, "only its bootloader can be restored now: name the firmware when that is back, "
-                               "'camrescue update'");
-                        return;
-                }
-        }
-        if (!rom || (request->firmware && request->firmware[0])) {
-                if (!find_firmware(registry, camera, request, &wanted)) {
-                        no_firmware(camera, request, ret);
-                        return;
-                }
-                if (!may_be_written(camera, request, &wanted, ret))
-                        return;
-        }
-        if (rom && !request->dry_run)
-                camera->word = true;
-        if (!request->dry_run)
-                camera->word_replace = request->replace_unknown;
-        begin(registry, camera, request, &wanted, ret);
 }
 
 static void request_restore(struct registry *registry, struct camera *camera, const struct request *request,

@@ -97,7 +97,7 @@ static void start_registry(struct lab *lab)
                 on_usb_event(lab, /* added= */ true, &sightings[i]);
 }
 
-struct lab *lab_new(void)
+struct lab *lab_new_with_quota(uint64_t saved_quota)
 {
         const char *directory = getenv("CAMRESCUE_BOARDS"), *trace = getenv("LAB_TRACE");
         struct lab *lab = calloc(1, sizeof(*lab));
@@ -113,10 +113,15 @@ struct lab *lab_new(void)
         usb_inproc_set_trace(lab->host, lab->trace > 1);
         assert_int_equal(usb_new(lab->loop, &lab->usb), 0);
         assert_int_equal(journal_open(lab->loop, NULL, &lab->journal), 0);
-        assert_int_equal(store_new(lab->loop, lab->journal, NULL, SAVED_QUOTA, &lab->store), 0);
+        assert_int_equal(store_new(lab->loop, lab->journal, NULL, saved_quota, &lab->store), 0);
         lab->settings = (struct registry_settings){ .automatic = true, .hub_is_there = hub_is_there, .userdata = lab };
         start_registry(lab);
         return lab;
+}
+
+struct lab *lab_new(void)
+{
+        return lab_new_with_quota(SAVED_QUOTA);
 }
 
 static bool no_work(void *userdata)

@@ -61,10 +61,12 @@ struct lab {
 };
 
 struct lab *lab_new(void);
+/* Where saved images may take so many bytes. */
+struct lab *lab_new_with_quota(uint64_t saved_quota);
 struct lab *lab_free(struct lab *lab);
 /* The daemon is stopped and started again: sessions are closed where they are, memory is what the journal has. */
 void lab_restart(struct lab *lab);
-/* The daemon dies: as above, but nobody let go of anything. */
+/* [recovery] automatic=; the daemon reads it when it starts. */
 void lab_set_automatic(struct lab *lab, bool automatic);
 
 /* --- images --- */

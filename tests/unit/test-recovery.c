@@ -439,7 +439,7 @@ static struct lab_camera *begin_update(struct lab *lab, enum sim_board board, st
         struct lab_image *old = lab_release(lab, board, "4.8.1"), *new = lab_release(lab, board, "5.0.0");
         struct lab_camera *camera = lab_camera_new(lab, board, (unsigned)lab->n_cameras + 1);
 
-        if (store_count(lab->store) == 0) {
+        if (!store_by_digest(lab->store, &new->digest, NULL)) {
                 lab_import(lab, old);
                 lab_import(lab, new);
         }
@@ -1615,6 +1615,257 @@ static void fleet(void **state)
         lab_expect_unchanged_but(foreign, NULL);
 }
 
+/* --- rows that have not had their story yet --- */
+
+/* Row 6: the user's work stands where it stood, unless he says so. */
+static void users_work(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *firmware = lab_release(lab, SIM_OPENMV3, "5.0.0");
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+        uint8_t work[70000], now[70000], romfs_data[50000];
+        struct lab_image *romfs;
+
+        for (size_t i = 0; i < sizeof(work); i++)
+                work[i] = (uint8_t)(i * 31 + 7);
+        memset(romfs_data, 0x77, sizeof(romfs_data));
+        romfs = lab_bytes(lab, SIM_OPENMV3, "ROMFS0", "5.0.0", romfs_data, sizeof(romfs_data));
+        lab_import(lab, firmware);
+        lab_import(lab, romfs);
+        lab_install(camera, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+        assert_int_equal(sim_camera_partition_poke(camera->sim, "FILESYSTEM", 0, work, sizeof(work)), 0);
+        assert_int_equal(sim_camera_partition_poke(camera->sim, "ROMFS0", 0, work, sizeof(work)), 0);
+        lab_plug_until_running(camera, PORT);
+        lab_remember(camera);
+        assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, firmware);
+        lab_expect_unchanged_but(camera, "FIRMWARE");
+
+        /* --romfs */
+        lab_remember(camera);
+        lab_reset_counters(camera);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_UPDATE, .firmware = "5.0.0", .romfs = true }), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, romfs);
+        lab_expect_unchanged_but(camera, "ROMFS0");
+        lab_expect_wrote_only(camera, "ROMFS0");
+
+        /* --erase-filesystem: a block of zeros at its beginning; the camera formats it anew. */
+        lab_remember(camera);
+        lab_reset_counters(camera);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_UPDATE, .firmware = "5.0.0", .erase_filesystem = true }),
+                         REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_done(camera);
+        lab_expect_wrote_only(camera, "FILESYSTEM");
+        lab_expect_unchanged_but(camera, "FILESYSTEM");
+        assert_int_equal(sim_camera_partition_read(camera->sim, "FILESYSTEM", 0, now, sizeof(now)), 0);
+        assert_true(bytes_all(now, 4096, 0));
+}
+
+/* Row 7: unattended never older than it last ran, not even after an interrupted write has been looked at. */
+static void never_older(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *five = lab_release(lab, SIM_OPENMV3, "5.0.0"), *four = lab_release(lab, SIM_OPENMV3, "4.8.1");
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+
+        lab_import(lab, five);
+        lab_install(camera, lab_release(lab, SIM_OPENMV3, "4.7.0"));
+        lab_plug_until_running(camera, PORT);
+        assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_done(camera);
+        /* 5.0.0 is taken out of the store, an older one comes in; and the firmware is damaged. */
+        lab_import(lab, four);
+        assert_int_equal(store_remove_firmware(lab->store, &five->digest), 0);
+        lab_reset_counters(camera);
+        assert_int_equal(sim_camera_partition_poke(camera->sim, "FIRMWARE", 0, (const uint8_t[]){ 1, 2, 3, 4, 5, 6, 7, 8 }, 8), 0);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_SILENT, 20 * SEC);
+        for (int i = 0; i < 3; i++) {
+                lab_replug(camera);
+                lab_expect_state(camera, CAMERA_NO_FIRMWARE, 20 * SEC);
+                lab_run(lab, 60 * SEC);
+        }
+        lab_restart(lab);
+        lab_run(lab, 60 * SEC);
+        lab_expect_only_read(camera);
+        /* A person may. */
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_NO_FIRMWARE, 20 * SEC);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RECOVER, .firmware = "4.8.1" }), REQUEST_UPDATE);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, four);
+}
+
+/* Row 8: what cannot be saved is not overwritten. */
+static void not_saved(void **state)
+{
+        struct lab *lab;
+        struct lab_image *custom;
+        struct lab_camera *camera;
+
+        lab_free(*state);
+        *state = lab = lab_new_with_quota(100000);
+        custom = lab_firmware(lab, SIM_OPENMV3, "FIRMWARE", "mine", 99, 1000001);
+        lab_import(lab, lab_release(lab, SIM_OPENMV3, "5.0.0"));
+        camera = known_camera(lab, SIM_OPENMV3, custom);
+        assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        lab_plug(camera, PORT);
+        lab_run(lab, 300 * SEC);
+        lab_expect_only_read(camera);
+        lab_expect_flash(camera, custom);
+        assert_int_not_equal(lab_update(camera)->result, UPDATE_DONE);
+}
+
+/* Row 10: counted over all attempts, and durably. */
+static void worn(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+        int pulls = 0;
+
+        while (update_is_open(lab_update(camera)) && pulls < 40) {
+                lab_replug(camera);
+                for (int i = 0; i < 3000 && update_is_open(lab_update(camera)) && lab_counters(camera).download <= (unsigned)pulls; i++)
+                        lab_run(lab, 10 * MSEC);
+                if (!update_is_open(lab_update(camera)))
+                        break;
+                pulls++;
+                lab_unplug(camera);
+                if (pulls % 7 == 0)
+                        lab_restart(lab);
+        }
+        lab_expect_update(camera, UPDATE_REFUSED, "worn");
+        assert_int_equal(pulls, 20);
+        assert_true(most_erases(camera) <= 20);
+        lab_run(lab, 600 * SEC);
+        assert_true(most_erases(camera) <= 20);
+}
+
+/* What is refused changes nothing, and what is only tried neither. */
+static void refusals_have_no_effect(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *firmware = stock(lab, SIM_OPENMV4, NULL), *new;
+        struct lab_camera *rom = lab_camera_new(lab, SIM_OPENMV4, 3), *camera = begin_update(lab, SIM_OPENMV3, &new);
+        const struct update *update = lab_update(camera);
+
+        /* No bootloader of an M4 is in the store. */
+        lab_jumper(rom, true);
+        lab_plug(rom, "4-1");
+        lab_expect_state(rom, CAMERA_UNPROVEN, 5 * SEC);
+        assert_int_equal(lab_ask_recover(rom, "M4", false), REQUEST_REFUSE);
+        assert_null(lab_known(rom)->board);
+        assert_false(lab_known(rom)->word);
+        assert_int_equal(lab_request(rom, &(struct request){ .wish = WISH_RECOVER, .board = "H7", .dry_run = true }), REQUEST_UPDATE);
+        assert_null(lab_known(rom)->board);
+        assert_false(lab_known(rom)->word);
+        lab_run(lab, 60 * SEC);
+        lab_expect_untouched(rom);
+        (void)firmware;
+
+        /* A wish that cannot be does not end one that can. */
+        lab_unplug(camera);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RECOVER, .firmware = "9.9.9" }), REQUEST_REFUSE);
+        assert_int_equal(lab_ask_update(camera, "9.9.9"), REQUEST_REFUSE);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RESTORE }), REQUEST_REFUSE);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_UPDATE, .firmware = "4.8.1", .dry_run = true }),
+                         REQUEST_QUEUED);
+        assert_ptr_equal(lab_update(camera), update);
+        assert_true(update_is_open(update));
+        /* One that can does. */
+        assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        assert_string_equal(update->record.outcome, "superseded");
+        lab_plug(camera, PORT);
+        expect_updated(camera, new);
+}
+
+/* --- whatever may happen --- */
+
+static uint32_t random_of(uint32_t *x)
+{
+        *x ^= *x << 13;
+        *x ^= *x >> 17;
+        *x ^= *x << 5;
+        return *x;
+}
+
+/* A hand that does what it likes for a while, and then lets the camera be: it runs what was wanted (or what it ran before, if the
+ * wish came to a named end), and nothing but its firmware was written, no unit more often than allowed. */
+static void chaos_of(struct lab *lab, uint32_t seed)
+{
+        static const enum sim_board boards[] = { SIM_OPENMV2, SIM_OPENMV3, SIM_OPENMV4, SIM_OPENMV_N6 };
+        static const enum sim_fault_kind kinds[] = {
+                SIM_FAULT_STALL, SIM_FAULT_NAK, SIM_FAULT_SHORT, SIM_FAULT_GARBAGE, SIM_FAULT_UNPLUG_BEFORE, SIM_FAULT_UNPLUG_DATA,
+                SIM_FAULT_UNPLUG_STATUS, SIM_FAULT_UNPLUG_FLASH, SIM_FAULT_CRASH,
+        };
+        uint32_t x = seed * 2654435761u + 1;
+        const struct update *wished;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, boards[seed % ELEMENTSOF(boards)], &new);
+
+        for (int step = 0; step < 12; step++) {
+                switch (random_of(&x) % 6) {
+                case 0:
+                        lab_restart(lab);
+                        break;
+                case 1:
+                        sim_camera_add_fault(camera->sim, &(struct sim_fault){
+                                .kind = kinds[random_of(&x) % ELEMENTSOF(kinds)], .request_type = -1, .request = -1,
+                                .skip = random_of(&x) % 700, .count = 1, .length = random_of(&x) % 7, .pattern = (uint8_t)random_of(&x) });
+                        break;
+                case 2:
+                        lab->hub_is_gone = !lab->hub_is_gone;
+                        break;
+                default:
+                        lab_replug(camera);
+                        break;
+                }
+                lab_run(lab, random_of(&x) % 4 ? random_of(&x) % (6 * SEC) : random_of(&x) % (60 * SEC));
+        }
+        lab->hub_is_gone = false;
+        sim_camera_clear_faults(camera->sim);
+        for (int i = 0; i < 3; i++) {
+                if (sim_camera_is_powered(camera->sim))
+                        lab_unplug(camera);
+                lab_run(lab, 3 * SEC);
+                lab_plug(camera, PORT);
+                lab_run(lab, 200 * SEC);
+        }
+        if (lab_known(camera)->state != CAMERA_RUNNING || update_is_open(lab_update(camera)))
+                lab_fail(lab, "seed %u: %s, update %s", seed, camera_state_to_string(lab_known(camera)->state),
+                         update_result_to_string(lab_update(camera)->result));
+        wished = registry_update_by_id(lab->registry, "u1");
+        assert_non_null(wished);
+        assert_false(update_is_open(wished));
+        if (wished->result == UPDATE_FAILED)
+                new = lab_release(lab, camera->board, lab_known(camera)->record.firmware_version);
+        else
+                assert_true(wished->result == UPDATE_DONE || wished->result == UPDATE_NOT_SEEN);
+        lab_expect_flash(camera, new);
+        lab_expect_unchanged_but(camera, "FIRMWARE");
+        lab_expect_wrote_only(camera, "FIRMWARE");
+        assert_true(most_erases(camera) <= 20);
+}
+
+static void chaos(void **state)
+{
+        const char *from = getenv("CHAOS_SEED"), *count = getenv("CHAOS_COUNT");
+        uint32_t first = from ? (uint32_t)atoi(from) : 1, n = count ? (uint32_t)atoi(count) : 40;
+
+        for (uint32_t seed = first; seed < first + n; seed++) {
+                lab_free(*state);
+                *state = lab_new();
+                chaos_of(*state, seed);
+        }
+}
+
 static int setup(void **state)
 {
         *state = lab_new();
@@ -1683,6 +1934,12 @@ int main(int argc, char *argv[])
                 STORY("/recovery/boards/ae3-is-a-set-of-two", ae3),
                 STORY("/recovery/boards/old-serial-bootloader-is-left-alone", old_serial_bootloader),
                 STORY("/recovery/F/everyone-gets-his-own", fleet),
+                STORY("/recovery/row-6/the-users-work", users_work),
+                STORY("/recovery/row-7/never-older-unattended", never_older),
+                STORY("/recovery/row-8/what-cannot-be-saved-is-not-overwritten", not_saved),
+                STORY("/recovery/row-10/worn", worn),
+                STORY("/recovery/request/refusals-have-no-effect", refusals_have_no_effect),
+                STORY("/recovery/chaos", chaos),
         };
 
         if (argc > 1)
