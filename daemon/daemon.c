@@ -104,7 +104,12 @@ static void on_stopping(void *userdata)
                 daemon->stop_at = loop_now(daemon->loop) + STOP_DEADLINE;
                 late = false;
         }
-        if (daemon->torn_down && (late || loop_pending_work(daemon->loop) == 0)) {
+        if (daemon->torn_down && late) {
+                /* A helper thread hangs in the kernel, and would for ever.  All that was to be written was, meanwhile. */
+                log_error("a device or a disk does not let go: ending without it");
+                _exit(EXIT_FAILURE);
+        }
+        if (daemon->torn_down && loop_pending_work(daemon->loop) == 0 && usb_is_idle(daemon->usb)) {
                 loop_exit(daemon->loop, daemon->result);
                 return;
         }
@@ -114,9 +119,12 @@ static void on_stopping(void *userdata)
 static void stop(struct daemon *daemon, int result)
 {
         if (daemon->stop_asked) {
-                log_warning("asked to stop again: stopping at once");
-                tear_down(daemon);
-                loop_exit(daemon->loop, result);
+                /* At once, but for threads that are closing devices: they know our memory. */
+                if (!daemon->torn_down) {
+                        log_warning("asked to stop again: letting go of devices as they are");
+                        daemon->stop_at = 0;
+                        timer_set(&daemon->stopping, 0);
+                }
                 return;
         }
         daemon->stop_asked = true;

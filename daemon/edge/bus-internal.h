@@ -3,6 +3,7 @@
 
 /* What bus.c, bus-manager.c, bus-camera.c and bus-update.c share. */
 
+#include <sys/queue.h>
 #include <systemd/sd-bus.h>
 
 #include "edge/bus.h"
@@ -23,6 +24,8 @@
 #define BUS_ERROR_DENIED   BUS_NAME ".Error.AccessDenied"
 #define BUS_ERROR_FAILED   BUS_NAME ".Error.Failed"
 
+struct adding;                          /* AddFirmware whose answer is still to come; bus-manager.c's */
+
 struct bus {
         struct loop *loop;
         struct registry *registry;
@@ -34,9 +37,13 @@ struct bus {
         uint64_t last_flush;
         struct dirty *dirty;
         size_t n_dirty, max_dirty;
+        LIST_HEAD(, adding) addings;
         void (*on_lost)(void *userdata);
         void *userdata;
 };
+
+/* Nobody waits for these answers any more. */
+void bus_forget_addings(struct bus *bus);
 
 extern const sd_bus_vtable bus_manager_vtable[];
 extern const sd_bus_vtable bus_camera_vtable[];

@@ -101,6 +101,7 @@ struct adding {
         struct bus *bus;
         sd_bus_message *message;
         struct firmware_record record;
+        LIST_ENTRY(adding) link;        /* in the bus */
 };
 
 static int read_firmware_options(sd_bus_message *message, struct firmware_record *record, const char **ret_board, sd_bus_error *error)
@@ -246,6 +247,7 @@ static void on_added(void *userdata, int error)
                 registry_firmware_added(adding->bus->registry);
         }
         defer_call(&adding->bus->prepare);
+        LIST_REMOVE(adding, link);
         sd_bus_message_unref(adding->message);
         free(adding);
 }
@@ -310,8 +312,22 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
                 sd_bus_message_unref(adding->message);
                 return sd_bus_error_setf(error, BUS_ERROR_FAILED, "It could not be stored: %s.", strerror(-r));
         }
+        LIST_INSERT_HEAD(&bus->addings, adding, link);
         adding = NULL;                  /* on_added()'s now */
         return 1;
+}
+
+/* The images are stored all the same. */
+void bus_forget_addings(struct bus *bus)
+{
+        struct adding *adding;
+
+        while ((adding = LIST_FIRST(&bus->addings))) {
+                store_cancel(context_of(bus)->store, adding);
+                LIST_REMOVE(adding, link);
+                sd_bus_message_unref(adding->message);
+                free(adding);
+        }
 }
 
 static int on_add_firmware(sd_bus_message *message, void *userdata, sd_bus_error *error)

@@ -17,6 +17,7 @@
 #include "edge/bus-internal.h"
 
 #define NEWS_INTERVAL (100 * MSEC)
+#define MESSAGES_MAX  32                /* at a time: a program that floods us delays no camera */
 
 /* An object with news to tell.  Kept by path: the object may be gone when it is told. */
 struct dirty {
@@ -153,16 +154,18 @@ static void on_prepare(void *userdata)
 {
         struct bus *bus = userdata;
         uint64_t timeout, now;
-        unsigned interest = 0;
+        unsigned interest = 0, n = 0;
         int r, events;
 
         do
                 r = sd_bus_process(bus->connection, NULL);
-        while (r > 0);
+        while (r > 0 && ++n < MESSAGES_MAX);
         if (r < 0) {
                 lost(bus, r);
                 return;
         }
+        if (r > 0)                      /* the rest in the next round: it may be in sd-bus already, and no event tells of that */
+                defer_call(&bus->prepare);
         events = sd_bus_get_events(bus->connection);
         if (events < 0) {
                 lost(bus, events);
@@ -442,6 +445,7 @@ struct bus *bus_free(struct bus *bus)
         if (!bus)
                 return NULL;
         registry_unobserve(bus->registry, &observer);
+        bus_forget_addings(bus);
         if (timer_is_set(&bus->flush))
                 on_flush(bus);          /* the last values are never lost */
         (void)sd_bus_flush(bus->connection);

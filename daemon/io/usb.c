@@ -131,6 +131,11 @@ struct usb *usb_free(struct usb *usb)
         return NULL;
 }
 
+bool usb_is_idle(const struct usb *usb)
+{
+        return usb->n_open == 0;
+}
+
 /* --- opening and closing: what may block, on helper threads --- */
 
 /* Has the kernel seen the device leave? */

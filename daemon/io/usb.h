@@ -48,8 +48,11 @@ struct usb_setup {
 #define USB_MAX_TRANSFER 4096           /* the largest data stage of any device we talk to */
 
 int usb_new(struct loop *loop, struct usb **ret);
-/* All devices must have been freed and their opening and closing threads have ended (loop_pending_work()). */
+/* All devices must have been freed and closed (usb_is_idle()). */
 struct usb *usb_free(struct usb *usb);
+/* Nothing is open, being opened or being closed any more.  A device that was freed with a request in flight waits for the end of
+ * that first, and is no pending work of the loop until then. */
+bool usb_is_idle(const struct usb *usb);
 
 /* --- opening ---
  * on_open is called exactly once from the loop: error 0 and the device, or a

@@ -586,6 +586,11 @@ struct usb *usb_free(struct usb *usb)
         return NULL;
 }
 
+bool usb_is_idle(const struct usb *usb)
+{
+        return usb->n_open == 0;
+}
+
 static void request_complete(struct sim_urb *urb, int status, size_t actual)
 {
         struct request *request = urb->fe_private;
