@@ -38,6 +38,7 @@ struct bus {
         struct dirty *dirty;
         size_t n_dirty, max_dirty;
         LIST_HEAD(, adding) addings;
+        size_t n_telling;               /* of them, the first: what is being told now, some at a time */
         void (*on_lost)(void *userdata);
         void *userdata;
 };

@@ -18,9 +18,11 @@
 
 #define NEWS_INTERVAL (100 * MSEC)
 #define MESSAGES_MAX  32                /* at a time: a program that floods us delays no camera */
+#define NEWS_AT_ONCE 4                  /* objects; then the loop looks again whether there is something that cannot wait */
 
-/* An object with news to tell.  Kept by path: the object may be gone when it is told. */
+/* An object with news to tell. */
 struct dirty {
+        const void *object;             /* camera or update; only compared */
         char path[BUS_PATH_MAX];
         const char *interface;
 };
@@ -197,28 +199,56 @@ static void on_timeout(void *userdata)
 
 /* --- news --- */
 
-static void on_flush(void *userdata)
+/* Not to be told any more: n of them from index on. */
+static void forget(struct bus *bus, size_t index, size_t n)
 {
-        struct bus *bus = userdata;
-
-        bus->last_flush = loop_now(bus->loop);
-        for (size_t i = 0; i < bus->n_dirty; i++)
-                (void)sd_bus_emit_properties_changed_strv(bus->connection, bus->dirty[i].path, bus->dirty[i].interface, NULL);
-        bus->n_dirty = 0;
-        if (bus->max_dirty > 16) {
+        bus->n_dirty -= n;
+        memmove(bus->dirty + index, bus->dirty + index + n, (bus->n_dirty - index) * sizeof(*bus->dirty));
+        if (index < bus->n_telling)
+                bus->n_telling -= n;
+        if (bus->n_dirty == 0 && bus->max_dirty > 16) {
                 free(take_ptr(bus->dirty));
                 bus->max_dirty = 0;
         }
+}
+
+static void flush_later(struct bus *bus)
+{
+        uint64_t now = loop_now(bus->loop), next = bus->last_flush + NEWS_INTERVAL;
+
+        timer_set(&bus->flush, bus->n_telling > 0 || next <= now ? 0 : next - now);
+}
+
+/* A hundred cameras' news at once would keep the loop from a camera that has a second and a half. */
+static void on_flush(void *userdata)
+{
+        struct bus *bus = userdata;
+        size_t n;
+
+        if (bus->n_telling == 0) {
+                bus->n_telling = bus->n_dirty;
+                bus->last_flush = loop_now(bus->loop);
+        }
+        n = MIN(bus->n_telling, (size_t)NEWS_AT_ONCE);
+        for (size_t i = 0; i < n; i++)
+                (void)sd_bus_emit_properties_changed_strv(bus->connection, bus->dirty[i].path, bus->dirty[i].interface, NULL);
+        forget(bus, 0, n);
+        if (bus->n_dirty > 0)
+                flush_later(bus);
         defer_call(&bus->prepare);
 }
 
-static void mark(struct bus *bus, const char *path, const char *interface)
+/* Is asked for every block that is read or written. */
+static bool is_marked(const struct bus *bus, const void *object)
 {
-        uint64_t now;
-
         for (size_t i = 0; i < bus->n_dirty; i++)
-                if (strcmp(bus->dirty[i].path, path) == 0)
-                        return;
+                if (bus->dirty[i].object == object)
+                        return true;
+        return false;
+}
+
+static void mark(struct bus *bus, const void *object, const char *path, const char *interface)
+{
         if (bus->n_dirty == bus->max_dirty) {
                 size_t max = bus->max_dirty ? bus->max_dirty * 2 : 8;
                 struct dirty *grown = reallocarray(bus->dirty, max, sizeof(*grown));
@@ -228,20 +258,19 @@ static void mark(struct bus *bus, const char *path, const char *interface)
                 bus->dirty = grown;
                 bus->max_dirty = max;
         }
+        bus->dirty[bus->n_dirty].object = object;
         bus->dirty[bus->n_dirty].interface = interface;
         snprintf(bus->dirty[bus->n_dirty].path, sizeof(bus->dirty[0].path), "%s", path);
         bus->n_dirty++;
-        if (timer_is_set(&bus->flush))
-                return;
-        now = loop_now(bus->loop);
-        timer_set(&bus->flush, bus->last_flush + NEWS_INTERVAL > now ? bus->last_flush + NEWS_INTERVAL - now : 0);
+        if (!timer_is_set(&bus->flush))
+                flush_later(bus);
 }
 
-static void unmark(struct bus *bus, const char *path)
+static void unmark(struct bus *bus, const void *object)
 {
         for (size_t i = 0; i < bus->n_dirty; i++)
-                if (strcmp(bus->dirty[i].path, path) == 0) {
-                        bus->dirty[i] = bus->dirty[--bus->n_dirty];
+                if (bus->dirty[i].object == object) {
+                        forget(bus, i, 1);
                         return;
                 }
 }
@@ -259,7 +288,8 @@ static void on_camera_changed(void *userdata, struct camera *camera)
 {
         char path[BUS_PATH_MAX];
 
-        mark(userdata, bus_camera_path(camera, path), BUS_CAMERA_INTERFACE);
+        if (!is_marked(userdata, camera))
+                mark(userdata, camera, bus_camera_path(camera, path), BUS_CAMERA_INTERFACE);
 }
 
 static void on_camera_removed(void *userdata, struct camera *camera)
@@ -267,8 +297,8 @@ static void on_camera_removed(void *userdata, struct camera *camera)
         struct bus *bus = userdata;
         char path[BUS_PATH_MAX];
 
-        unmark(bus, bus_camera_path(camera, path));
-        (void)sd_bus_emit_object_removed(bus->connection, path);
+        unmark(bus, camera);
+        (void)sd_bus_emit_object_removed(bus->connection, bus_camera_path(camera, path));
         defer_call(&bus->prepare);
 }
 
@@ -285,7 +315,8 @@ static void on_update_changed(void *userdata, struct update *update)
 {
         char path[BUS_PATH_MAX];
 
-        mark(userdata, bus_update_path(update, path), BUS_UPDATE_INTERFACE);
+        if (!is_marked(userdata, update))
+                mark(userdata, update, bus_update_path(update, path), BUS_UPDATE_INTERFACE);
 }
 
 static void on_update_removed(void *userdata, struct update *update)
@@ -293,8 +324,8 @@ static void on_update_removed(void *userdata, struct update *update)
         struct bus *bus = userdata;
         char path[BUS_PATH_MAX];
 
-        unmark(bus, bus_update_path(update, path));
-        (void)sd_bus_emit_object_removed(bus->connection, path);
+        unmark(bus, update);
+        (void)sd_bus_emit_object_removed(bus->connection, bus_update_path(update, path));
         defer_call(&bus->prepare);
 }
 
