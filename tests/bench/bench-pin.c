@@ -149,7 +149,7 @@ static int bench(bool smoke)
         (void)snprintf(preload, sizeof(preload), "LD_PRELOAD=%s", bench_program("tests/bench/slow-fsync.so", path));
         (void)snprintf(slow, sizeof(slow), "SLOW_FSYNC_MS=%u", FSYNC_MS);
         bench_start_bus();
-        (void)bench_start_daemon("state", (const char *const[]){ preload, slow, NULL });
+        (void)bench_start_daemon("state", (const char *const[]){ preload, slow, "ASAN_OPTIONS=verify_asan_link_order=0", NULL });
         bench_import(SIM_OPENMV3, "5.0.0", 1);
         bench_import(SIM_OPENMV3, "5.1.0", 2);
 
