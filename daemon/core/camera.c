@@ -199,6 +199,7 @@ static int on_decided(void *userdata, const struct session_decision *decision)
                 update->record.n_images = decision->n_images;
                 memcpy(update->record.images, decision->images, sizeof(update->record.images));
                 update->record.attempts++;
+                update->record.message[0] = '\0';
                 update_set_begun(update, true);
                 update_store(update);
                 camera_log(camera, LOG_NOTICE, "update %s: writing %s (%s), attempt %u", update->record.id,
@@ -377,6 +378,9 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                         camera->update->step = UPDATE_CONFIRMING;
                         camera->update->progress = 1.0;
                         snprintf(camera->update->record.message, sizeof(camera->update->record.message), "%s", message);
+                        update_store(camera->update);
+                        /* So that whoever finds it running after our death need not ask for a replug to look again. */
+                        (void)journal_sync(registry_context(camera->registry)->journal, NULL, NULL);
                         remember_firmware(camera, /* rom= */ false);
                         registry_update_changed(camera->registry, camera->update);
                 }
@@ -717,6 +721,21 @@ void camera_has_old_bootloader(struct camera *camera)
         camera->old_bootloader = true;
         end_update(camera, UPDATE_REFUSED, diagnosis_code_to_string(DIAGNOSIS_OLD_BOOTLOADER),
                    "it has the old serial bootloader, which is not handled yet: use OpenMV IDE for this camera");
+}
+
+void camera_load(struct camera *camera)
+{
+        const struct update *update = camera->update;
+
+        if (update_is_open(update) && update->record.message[0]) {
+                /* Verified and told to leave, when we died: only its runtime is missing, and may be there already. */
+                camera->state = CAMERA_CONFIRMING;
+                camera->update->step = UPDATE_CONFIRMING;
+                timer_set(&camera->deadline, RUNTIME_DEADLINE);
+        } else if (update_is_open(update))
+                camera->state = CAMERA_WAITING;
+        else if (camera->record.suspect)
+                camera->state = CAMERA_SILENT;
 }
 
 /* --- birth and death --- */

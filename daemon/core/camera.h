@@ -70,6 +70,8 @@ struct camera *camera_free(struct camera *camera);
 
 void camera_event(struct camera *camera, enum camera_event event);
 
+/* Out of the journal, with its last update: how its story goes on. */
+void camera_load(struct camera *camera);
 /* A device that is this camera came or went. */
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match);
 void camera_gone(struct camera *camera, bool excused);

@@ -359,10 +359,8 @@ int registry_load(struct registry *registry)
                                            "the daemon was restarted before the end: what was said of this device held for "
                                            "that time only. Say it again", loop_wall_clock(registry->context.loop));
                         remove_camera(registry, camera);
-                } else if (update_is_open(camera->update))
-                        camera->state = CAMERA_WAITING;
-                else if (camera->record.suspect)
-                        camera->state = CAMERA_SILENT;
+                } else
+                        camera_load(camera);
         }
         return 0;
 }
