@@ -430,7 +430,6 @@ static struct session_wish make_wish(struct camera *camera)
                 .serial_shared = serial_is_shared(camera->sighting.serial),
                 .automatic = camera_automatic(camera),
                 .silent = camera->record.suspect,
-                .incomplete = camera->incomplete,
                 .known_bootloader = camera->record.bootloader,
         };
         int r;

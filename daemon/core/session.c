@@ -746,7 +746,7 @@ static bool firmware_is_incomplete(const struct session *s)
                         continue;
                 /* Power that was lost in the middle of a unit makes an unknown image of a half-written one. */
                 if (content_is_incomplete(content) ||
-                    (content == CONTENT_UNKNOWN && (s->wish.incomplete || was_begun_before(s, target))))
+                    (content == CONTENT_UNKNOWN && was_begun_before(s, target)))
                         return true;
         }
         return false;

@@ -82,7 +82,6 @@ struct session_wish {
         bool serial_shared, word_is_stale, contradicted;
         bool automatic, inhibited, silent;
         bool word_romfs, word_filesystem, word_replace;
-        bool incomplete;                /* what stands there unknown is our own unfinished work: not to be booted */
         bool begun_unattended;          /* WISH_RESUME: no person asked for the update that is open */
         bool begun;                     /* units with wear may hold our own half-done work */
         bool peek_only;                 /* unproven ROM device of a missing camera: read at most 4 KiB (row 3) */

@@ -329,8 +329,9 @@ struct camera *lab_known(const struct lab_camera *camera)
         struct registry *registry = camera->lab->registry;
         struct camera *known = registry_camera_by_key(registry, camera->key);
         const char *port = usb_inproc_port_of(camera->usb);
+        struct sighting sighting;
 
-        if (known && (known->attached || !usb_inproc_sighting(camera->usb, NULL)))
+        if (known && (known->attached || !usb_inproc_sighting(camera->usb, &sighting)))
                 return known;
         for (struct camera *c = registry_first_camera(registry); c; c = registry_next_camera(c))
                 if (c->attached && strcmp(c->sighting.port, port) == 0)
