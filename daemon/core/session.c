@@ -102,6 +102,9 @@ struct session {
         void (*on_chunk)(struct session *s, const struct machine_chunk *chunk);
         bool enough;                    /* on_chunk has seen what it wanted of this read */
         bool stopping;
+        struct usb_setup ahead[USB_QUEUE_MAX - 1];      /* requests sent before the machine asked for them */
+        size_t n_ahead;
+        bool draining;                  /* they are taken back; then goes on what current says */
         bool waiting_for_machine;       /* the timer is the machine's MACHINE_WAIT */
 
         /* layout */
@@ -149,6 +152,8 @@ static void let_go(struct session *s)
         timer_clear(&s->timer);
         s->opening = usb_opening_cancel(s->opening);
         s->device = usb_device_free(s->device);
+        s->n_ahead = 0;
+        s->draining = false;
         if (s->context.journal)
                 journal_sync_cancel(s->context.journal, s);
         store_cancel(s->context.store, s);
@@ -231,13 +236,98 @@ static const char *op_failure(const struct machine_step *step, char *buffer, siz
 }
 
 static void on_machine_step(struct session *s, struct machine_step step);
+static void take_machine_step(struct session *s, struct machine_step step);
 static void run(struct session *s, void (*then)(struct session *s));
+
+/*
+ * Looking ahead.  Where the answer to a request is as good as certain, the next request is sent without waiting for it, so that
+ * the device never waits for the host: the two GETSTATUS of a block behind its DNLOAD, an UPLOAD behind the one before.  The
+ * device sees the same requests in the same order.  What will come next is found out by asking a copy of the machine, which is a
+ * value, and giving it the expected answer.  If the machine then wants something else, what was sent ahead is taken back, or
+ * comes to nothing: neither GETSTATUS nor UPLOAD changes flash, and no DNLOAD is ever sent ahead.
+ */
+
+static bool same_setup(const struct usb_setup *a, const struct usb_setup *b)
+{
+        return a->request_type == b->request_type && a->request == b->request && a->value == b->value &&
+               a->index == b->index && a->length == b->length;
+}
+
+/* The answer that request will have, if all is well; false: that cannot be told. */
+static bool expected_reply(const struct usb_setup *request, const struct usb_setup *before, struct machine_reply *ret)
+{
+        static const uint8_t zeros[DFU_BLOCK_SIZE];
+        static const uint8_t busy[6] = { [4] = DFU_STATE_DNBUSY };
+
+        *ret = (struct machine_reply){ .result = USB_OK, .actual = request->length };
+        if (request->request_type == 0x21 && request->request == DFU_DNLOAD && request->length > 0)
+                return true;
+        if (request->request_type != 0xa1)
+                return false;
+        if (request->request == DFU_GETSTATUS && before->request_type == 0x21 && before->request == DFU_DNLOAD &&
+            before->length > 0) {
+                ret->data = busy;
+                return true;
+        }
+        if (request->request == DFU_UPLOAD && request->length <= sizeof(zeros)) {
+                ret->data = zeros;
+                return true;
+        }
+        return false;
+}
+
+static bool may_go_ahead(const struct usb_setup *request)
+{
+        return request->request_type == 0xa1 && (request->request == DFU_GETSTATUS || request->request == DFU_UPLOAD);
+}
+
+static void on_reply(void *userdata, enum usb_result result, const uint8_t *data, size_t actual);
+
+/* request was just sent for the machine as it is now; before: the one before it. */
+static void look_ahead(struct session *s, struct usb_setup request, struct usb_setup before)
+{
+        struct dfu copy = s->dfu;
+
+        /* A comparison may stop at its first block: only where reading goes on is it worth to read ahead. */
+        if (in_rom(s) || (request.request == DFU_UPLOAD && s->dfu.machine.progress == 0))
+                return;
+        for (size_t i = 0; i < s->n_ahead; i++) {
+                struct machine_reply reply;
+
+                if (!expected_reply(&request, &before, &reply))
+                        return;
+                (void)dfu_next(&copy, &reply);
+                before = request;
+                request = s->ahead[i];
+        }
+        while (s->n_ahead < ELEMENTSOF(s->ahead)) {
+                struct machine_reply reply;
+                struct machine_step step;
+
+                if (!expected_reply(&request, &before, &reply))
+                        return;
+                step = dfu_next(&copy, &reply);
+                if (step.kind != MACHINE_REQUEST || !may_go_ahead(&step.setup) ||
+                    usb_submit(s->device, &step.setup, step.data, step.timeout, on_reply, s) < 0)
+                        return;
+                s->ahead[s->n_ahead++] = step.setup;
+                before = request;
+                request = step.setup;
+        }
+}
 
 static void on_reply(void *userdata, enum usb_result result, const uint8_t *data, size_t actual)
 {
         struct session *s = userdata;
         struct machine_reply reply = { .result = result, .data = data, .actual = actual };
 
+        if (s->draining) {
+                if (--s->n_ahead > 0)
+                        return;
+                s->draining = false;
+                take_machine_step(s, s->current);
+                return;
+        }
         on_machine_step(s, in_rom(s) ? dfuse_next(&s->dfuse, &reply) : dfu_next(&s->dfu, &reply));
 }
 
@@ -269,17 +359,11 @@ static void on_machine_failed(struct session *s, const struct machine_step *step
                          "%s: %s", session_step_to_string(s->step), op_failure(step, buffer, sizeof(buffer)));
 }
 
-static void on_machine_step(struct session *s, struct machine_step step)
+static void take_machine_step(struct session *s, struct machine_step step)
 {
         struct machine *machine = machine_of(s);
         int r;
 
-        if (s->on_chunk && machine->chunk.size > 0) {
-                s->on_chunk(s, &machine->chunk);
-                if (s->step == SESSION_ENDED)
-                        return;
-        }
-        s->current = step;
         switch (step.kind) {
         case MACHINE_REQUEST:
                 if (s->enough) {
@@ -299,9 +383,12 @@ static void on_machine_step(struct session *s, struct machine_step step)
                         s->events->on_progress(s->userdata);
                 }
                 r = usb_submit(s->device, &step.setup, step.data, step.timeout, on_reply, s);
-                if (r < 0)
+                if (r < 0) {
                         session_end_with(s, SESSION_END_FAILED, MACHINE_TRANSFER_ERROR, "cannot send a request: %s",
                                          strerror(-r));
+                        return;
+                }
+                look_ahead(s, step.setup, (struct usb_setup){});
                 return;
         case MACHINE_WAIT:
                 s->waiting_for_machine = true;
@@ -315,6 +402,33 @@ static void on_machine_step(struct session *s, struct machine_step step)
                 on_machine_failed(s, &step);
                 return;
         }
+}
+
+static void on_machine_step(struct session *s, struct machine_step step)
+{
+        struct machine *machine = machine_of(s);
+
+        if (s->on_chunk && machine->chunk.size > 0) {
+                s->on_chunk(s, &machine->chunk);
+                if (s->step == SESSION_ENDED)
+                        return;
+        }
+        if (s->n_ahead > 0 && step.kind == MACHINE_REQUEST && !s->enough && same_setup(&step.setup, &s->ahead[0])) {
+                struct usb_setup before = s->current.setup;
+
+                /* It is on its way already. */
+                memmove(&s->ahead[0], &s->ahead[1], --s->n_ahead * sizeof(s->ahead[0]));
+                s->current = step;
+                look_ahead(s, step.setup, before);
+                return;
+        }
+        s->current = step;
+        if (s->n_ahead > 0) {
+                s->draining = true;
+                usb_cancel(s->device);
+                return;
+        }
+        take_machine_step(s, step);
 }
 
 /* Starts the operation that was begun in the machine; then() goes on after it. */

@@ -48,32 +48,39 @@ struct connection {
         bool claimed;
 };
 
-enum request {
+enum request_state {
         REQUEST_NONE,
         REQUEST_IN_FLIGHT,
         REQUEST_ENDED,                  /* its owner has not been told yet */
 };
 
-struct usb_device {
-        struct usb *usb;
-        struct connection connection;
-
-        struct libusb_transfer *transfer;       /* made for the first request, then kept */
+struct request {
+        struct usb_device *device;
+        enum request_state state;
+        struct libusb_transfer *transfer;       /* made for the first use, then kept */
         uint8_t *buffer;                /* setup, then data */
-        struct io_watch watch;
-        struct timer timeout;
-        struct defer later;
-
-        enum request request;
+        uint64_t timeout;               /* runs from when it is the first in the queue */
         bool timed_out;                 /* who cancelled first: the clock */
         bool cancelled;                 /* or the owner */
         enum usb_result result;
         size_t actual;
         usb_done_fn on_done;
         void *userdata;
+};
+
+struct usb_device {
+        struct usb *usb;
+        struct connection connection;
+
+        struct io_watch watch;
+        struct timer timeout;           /* of the first in the queue */
+        struct defer later;
+
+        struct request requests[USB_QUEUE_MAX]; /* a ring: n of them from first on; the device answers them in this order */
+        size_t first, n;
 
         bool telling;                   /* on_done is being called */
-        bool freed;                     /* by its owner; the device goes when the request has ended */
+        bool freed;                     /* by its owner; the device goes when its requests have ended */
         bool stuck;                     /* libusb failed in a way that leaves the request with the kernel until the fd is closed */
 };
 
@@ -197,7 +204,7 @@ static int connection_open(struct connection *connection, const char *node, cons
         return 0;
 }
 
-static void connection_close(struct connection *connection, struct libusb_transfer *transfer)
+static void connection_close(struct connection *connection, struct request *requests, size_t n_requests)
 {
         if (connection->claimed)
                 (void)libusb_release_interface(connection->handle, connection->interface);
@@ -208,7 +215,8 @@ static void connection_close(struct connection *connection, struct libusb_transf
         if (connection->fd >= 0)
                 (void)close(connection->fd);
         /* It knows the device, and the device the context. */
-        libusb_free_transfer(transfer);
+        for (size_t i = 0; i < n_requests; i++)
+                libusb_free_transfer(requests[i].transfer);
         if (connection->context)
                 libusb_exit(connection->context);
         *connection = (struct connection){ .fd = -1 };
@@ -218,8 +226,9 @@ static void close_run(void *data)
 {
         struct usb_device *device = data;
 
-        connection_close(&device->connection, device->transfer);
-        free(device->buffer);
+        connection_close(&device->connection, device->requests, USB_QUEUE_MAX);
+        for (size_t i = 0; i < USB_QUEUE_MAX; i++)
+                free(device->requests[i].buffer);
 }
 
 static void close_done(void *data)
@@ -246,57 +255,72 @@ static void device_close(struct usb_device *device)
 
 /* --- requests --- */
 
-static void device_cancel(struct usb_device *device)
+static struct request *nth(struct usb_device *device, size_t i)
+{
+        return &device->requests[(device->first + i) % USB_QUEUE_MAX];
+}
+
+static void request_cancel(struct request *request)
 {
         int r;
 
-        r = libusb_cancel_transfer(device->transfer);
+        if (request->state != REQUEST_IN_FLIGHT)
+                return;
+        r = libusb_cancel_transfer(request->transfer);
         /* NOT_FOUND, NO_DEVICE: it has ended already, and its completion is on the way. */
         if (r < 0 && r != LIBUSB_ERROR_NOT_FOUND && r != LIBUSB_ERROR_NO_DEVICE)
                 log_debug("Failed to cancel a transfer (%s), ignoring.", libusb_error_name(r));
 }
 
+/* The last first: what stands behind must not go out because what stood before it was taken back. */
+static void device_cancel(struct usb_device *device)
+{
+        for (size_t i = device->n; i > 0; i--)
+                request_cancel(nth(device, i - 1));
+}
+
 static void device_retire(struct usb_device *device)
 {
-        if (device->request == REQUEST_IN_FLIGHT)
+        if (device->n > 0)
                 device_cancel(device);          /* device_tell() closes */
         else
                 device_close(device);
 }
 
-/* The end of a request: the one place that calls on_done. */
+/* The end of requests: the one place that calls on_done. */
 static void device_tell(struct usb_device *device)
 {
-        bool in = device->buffer[0] & LIBUSB_ENDPOINT_IN;
+        while (device->n > 0 && nth(device, 0)->state == REQUEST_ENDED) {
+                struct request *request = nth(device, 0);
+                bool in = request->buffer[0] & LIBUSB_ENDPOINT_IN;
 
-        timer_clear(&device->timeout);
-        device->request = REQUEST_NONE;
+                timer_clear(&device->timeout);
+                request->state = REQUEST_NONE;
+                device->first = (device->first + 1) % USB_QUEUE_MAX;
+                device->n--;
+                if (device->n > 0)
+                        timer_set(&device->timeout, nth(device, 0)->timeout);
 
-        if (!device->freed) {
+                if (device->freed)
+                        continue;
                 device->telling = true;
-                device->on_done(device->userdata, device->result,
-                                in ? device->buffer + LIBUSB_CONTROL_SETUP_SIZE : NULL, device->actual);
+                request->on_done(request->userdata, request->result,
+                                 in ? request->buffer + LIBUSB_CONTROL_SETUP_SIZE : NULL, request->actual);
                 device->telling = false;
-
-                if (!device->freed) {
-                        if (device->request != REQUEST_IN_FLIGHT)
-                                (void)io_watch_set(&device->watch, 0);
-                        return;
-                }
         }
 
-        device_retire(device);
+        if (device->freed)
+                device_retire(device);
+        else if (device->n == 0)
+                (void)io_watch_set(&device->watch, 0);
 }
 
 static void on_later(void *userdata)
 {
-        struct usb_device *device = userdata;
-
-        assert(device->request == REQUEST_ENDED);
-        device_tell(device);
+        device_tell(userdata);
 }
 
-static enum usb_result result_of(const struct usb_device *device, enum libusb_transfer_status status)
+static enum usb_result result_of(const struct request *request, enum libusb_transfer_status status)
 {
         switch (status) {
         case LIBUSB_TRANSFER_COMPLETED:
@@ -310,25 +334,25 @@ static enum usb_result result_of(const struct usb_device *device, enum libusb_tr
         case LIBUSB_TRANSFER_TIMED_OUT:
                 return USB_TIMEOUT;
         case LIBUSB_TRANSFER_CANCELLED:
-                if (device->timed_out)
+                if (request->timed_out)
                         return USB_TIMEOUT;
-                if (device->cancelled || device->freed)
+                if (request->cancelled || request->device->freed)
                         return USB_CANCELLED;
                 /* Not by us: the kernel kills what is in flight when it takes the device away. */
                 return USB_GONE;
         case LIBUSB_TRANSFER_ERROR:
                 break;
         }
-        return is_hung_up(device->connection.fd) ? USB_GONE : USB_IO;
+        return is_hung_up(request->device->connection.fd) ? USB_GONE : USB_IO;
 }
 
 static void LIBUSB_CALL on_transfer(struct libusb_transfer *transfer)
 {
-        struct usb_device *device = transfer->user_data;
+        struct request *request = transfer->user_data;
 
-        device->result = result_of(device, transfer->status);
-        device->actual = transfer->actual_length > 0 ? (size_t)transfer->actual_length : 0;
-        device->request = REQUEST_ENDED;
+        request->result = result_of(request, transfer->status);
+        request->actual = transfer->actual_length > 0 ? (size_t)transfer->actual_length : 0;
+        request->state = REQUEST_ENDED;
 }
 
 static void on_ready(void *userdata, unsigned events)
@@ -339,84 +363,100 @@ static void on_ready(void *userdata, unsigned events)
 
         r = libusb_handle_events_timeout_completed(device->connection.context, &zero, NULL);
 
-        if (device->request == REQUEST_IN_FLIGHT && r < 0 && r != LIBUSB_ERROR_INTERRUPTED) {
+        if (device->n > 0 && nth(device, 0)->state == REQUEST_IN_FLIGHT && r < 0 && r != LIBUSB_ERROR_INTERRUPTED) {
                 /* The descriptor stays ready and libusb cannot take what is there: to try again would be for ever. */
                 log_warning("libusb failed to reap a transfer: %s.", libusb_error_name(r));
                 device->stuck = true;
-                device->result = is_hung_up(device->connection.fd) ? USB_GONE : USB_IO;
-                device->actual = 0;
-                device->request = REQUEST_ENDED;
+                for (size_t i = 0; i < device->n; i++) {
+                        struct request *request = nth(device, i);
+
+                        if (request->state != REQUEST_IN_FLIGHT)
+                                continue;
+                        request->result = is_hung_up(device->connection.fd) ? USB_GONE : USB_IO;
+                        request->actual = 0;
+                        request->state = REQUEST_ENDED;
+                }
         }
 
-        if (device->request == REQUEST_ENDED)
-                device_tell(device);
+        device_tell(device);
 }
 
 static void on_timeout(void *userdata)
 {
         struct usb_device *device = userdata;
 
-        device->timed_out = !device->cancelled;
+        for (size_t i = 0; i < device->n; i++) {
+                struct request *request = nth(device, i);
+
+                if (i == 0)
+                        request->timed_out = !request->cancelled;
+                else
+                        request->cancelled = true;
+        }
         device_cancel(device);
 }
 
-static int device_prepare(struct usb_device *device)
+static int request_prepare(struct request *request)
 {
-        if (!device->buffer) {
-                device->buffer = malloc(LIBUSB_CONTROL_SETUP_SIZE + USB_MAX_TRANSFER);
-                if (!device->buffer)
+        if (!request->buffer) {
+                request->buffer = malloc(LIBUSB_CONTROL_SETUP_SIZE + USB_MAX_TRANSFER);
+                if (!request->buffer)
                         return -ENOMEM;
         }
-        if (!device->transfer) {
-                device->transfer = libusb_alloc_transfer(0);
-                if (!device->transfer)
+        if (!request->transfer) {
+                request->transfer = libusb_alloc_transfer(0);
+                if (!request->transfer)
                         return -ENOMEM;
         }
         return 0;
 }
 
 /* The request is over before it began, or as good as over; its owner hears of it in the next round. */
-static void device_fail(struct usb_device *device, bool gone)
+static void request_fail(struct request *request, bool gone)
 {
-        device->result = gone || is_hung_up(device->connection.fd) ? USB_GONE : USB_IO;
-        device->request = REQUEST_ENDED;
-        defer_call(&device->later);
+        request->result = gone || is_hung_up(request->device->connection.fd) ? USB_GONE : USB_IO;
+        request->state = REQUEST_ENDED;
+        defer_call(&request->device->later);
 }
 
 int usb_submit(struct usb_device *device, const struct usb_setup *setup, const uint8_t *data,
                uint64_t timeout, usb_done_fn on_done, void *userdata)
 {
         bool in = setup->request_type & LIBUSB_ENDPOINT_IN;
+        struct request *request;
         int r;
 
         assert(!device->freed);
 
-        if (device->request != REQUEST_NONE)
+        if (device->n == USB_QUEUE_MAX)
                 return -EBUSY;
         if (setup->length > USB_MAX_TRANSFER || timeout == 0 || (!in && setup->length > 0 && !data))
                 return -EINVAL;
 
-        r = device_prepare(device);
+        request = nth(device, device->n);
+        r = request_prepare(request);
         if (r < 0)
                 return r;
 
         /* The data may stand in this very buffer: the caller may send back what he was just given.  Data first. */
         if (!in && setup->length > 0)
-                memmove(device->buffer + LIBUSB_CONTROL_SETUP_SIZE, data, setup->length);
-        libusb_fill_control_setup(device->buffer, setup->request_type, setup->request,
+                memmove(request->buffer + LIBUSB_CONTROL_SETUP_SIZE, data, setup->length);
+        libusb_fill_control_setup(request->buffer, setup->request_type, setup->request,
                                   setup->value, setup->index, setup->length);
-        libusb_fill_control_transfer(device->transfer, device->connection.handle, device->buffer,
-                                     on_transfer, device, /* timeout= */ 0);
+        libusb_fill_control_transfer(request->transfer, device->connection.handle, request->buffer,
+                                     on_transfer, request, /* timeout= */ 0);
 
-        device->timed_out = device->cancelled = false;
-        device->on_done = on_done;
-        device->userdata = userdata;
+        request->device = device;
+        request->timed_out = request->cancelled = false;
+        request->on_done = on_done;
+        request->userdata = userdata;
+        request->timeout = timeout;
+        request->actual = 0;
+        device->n++;
 
-        device->actual = 0;
-
-        r = device->stuck ? LIBUSB_ERROR_IO : libusb_submit_transfer(device->transfer);
+        r = device->stuck ? LIBUSB_ERROR_IO : libusb_submit_transfer(request->transfer);
         if (r < 0) {
-                device_fail(device, r == LIBUSB_ERROR_NO_DEVICE);
+                request_fail(request, r == LIBUSB_ERROR_NO_DEVICE);
                 return 0;
         }
 
@@ -424,22 +464,30 @@ int usb_submit(struct usb_device *device, const struct usb_setup *setup, const u
         if (r < 0) {
                 /* It is on its way, and its end would not be seen. */
                 device->stuck = true;
-                device_fail(device, /* gone= */ false);
+                request_fail(request, /* gone= */ false);
                 return 0;
         }
 
-        device->request = REQUEST_IN_FLIGHT;
-        timer_set(&device->timeout, timeout);
+        request->state = REQUEST_IN_FLIGHT;
+        if (device->n == 1)
+                timer_set(&device->timeout, timeout);
         return 0;
 }
 
 void usb_cancel(struct usb_device *device)
 {
-        if (device->request != REQUEST_IN_FLIGHT || device->cancelled)
-                return;
+        bool any = false;
 
-        device->cancelled = !device->timed_out;
-        device_cancel(device);
+        for (size_t i = 0; i < device->n; i++) {
+                struct request *request = nth(device, i);
+
+                if (request->state != REQUEST_IN_FLIGHT || request->cancelled)
+                        continue;
+                request->cancelled = !request->timed_out;
+                any = true;
+        }
+        if (any)
+                device_cancel(device);
 }
 
 struct usb_device *usb_device_free(struct usb_device *device)
@@ -464,7 +512,7 @@ static void open_run(void *data)
 
         opening->error = connection_open(connection, opening->node, &opening->abandoned);
         if (opening->error < 0)
-                connection_close(connection, /* transfer= */ NULL);
+                connection_close(connection, NULL, 0);
 }
 
 static void open_done(void *data)

@@ -9,8 +9,9 @@
  * delays no other (rule 16).  Not even libusb's locks are shared: each device has
  * a libusb context of its own.
  *
- * A device has one request in flight at most.  Each request ends exactly once,
- * through its completion.  Nothing is ever sent to a device but what is
+ * A device has a few requests in flight at most; it answers them in the order in
+ * which they were submitted, as control transfers of one endpoint.  Each request
+ * ends exactly once, through its completion, in that order.  Nothing is ever sent to a device but what is
  * submitted here and the GET_CONFIGURATION of wrapping: no reset, no
  * SETINTERFACE ioctl (the kernel then knows of no alternate setting, and
  * closing sends nothing to the device; dfu.md A.3).
@@ -45,6 +46,7 @@ struct usb_setup {
         uint16_t length;
 };
 
+#define USB_QUEUE_MAX 3                 /* requests of one device in flight; a front end may take fewer */
 #define USB_MAX_TRANSFER 4096           /* the largest data stage of any device we talk to */
 
 int usb_new(struct loop *loop, struct usb **ret);
@@ -69,19 +71,19 @@ int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t dead
 struct usb_opening *usb_opening_cancel(struct usb_opening *opening);
 
 /* --- requests ---
- * A negative errno says what the caller did wrong (-EBUSY: a request is in
- * flight, -EINVAL) or -ENOMEM, and there is no completion.  Whatever the device
+ * A negative errno says what the caller did wrong (-EBUSY: the queue is
+ * full, -EINVAL) or -ENOMEM, and there is no completion.  Whatever the device
  * has to say, that it is gone too, comes through the completion, and never from
  * inside usb_submit().
  * data: for OUT, length bytes, copied at once; for IN, NULL.  timeout in
- * microseconds, never 0.  The completion gets the bytes moved (IN: data valid
+ * microseconds from when it is first in the queue, never 0.  The completion gets the bytes moved (IN: data valid
  * during the call).  A completion may submit the next request or free the device. */
 typedef void (*usb_done_fn)(void *userdata, enum usb_result result, const uint8_t *data, size_t actual);
 
 int usb_submit(struct usb_device *device, const struct usb_setup *setup, const uint8_t *data,
                uint64_t timeout, usb_done_fn on_done, void *userdata);
-/* Asks; the completion comes with USB_CANCELLED (or what was faster). */
+/* All that is in flight.  Asks; the completions come with USB_CANCELLED (or what was faster). */
 void usb_cancel(struct usb_device *device);
-/* Releases the interface and closes, on a helper thread.  A request in flight
- * is cancelled first; its completion is not called any more. */
+/* Releases the interface and closes, on a helper thread.  Requests in flight
+ * are cancelled first; their completions are not called any more. */
 struct usb_device *usb_device_free(struct usb_device *device);

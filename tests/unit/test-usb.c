@@ -41,7 +41,12 @@ static struct {
         atomic_uint contexts, handles, interfaces, claims;
         unsigned submits, cancels, rounds;
 
-        struct libusb_transfer *flying;
+        struct libusb_transfer *flying; /* the first in the queue */
+        struct {
+                struct libusb_transfer *transfer;
+                bool cancelled;
+        } behind[USB_QUEUE_MAX];
+        unsigned n_behind;
         enum libusb_transfer_status status;
         uint8_t reply[64];
         int actual;
@@ -141,15 +146,40 @@ int __wrap_libusb_submit_transfer(struct libusb_transfer *transfer)
         usb_side.submits++;
         if (usb_side.submit < 0)
                 return usb_side.submit;
-        assert_null(usb_side.flying);
+        if (usb_side.flying) {
+                assert_true(usb_side.n_behind < USB_QUEUE_MAX);
+                usb_side.behind[usb_side.n_behind].transfer = transfer;
+                usb_side.behind[usb_side.n_behind++].cancelled = false;
+                return 0;
+        }
         usb_side.flying = transfer;
         return 0;
+}
+
+/* What stood behind is now what the device works on; it may have been taken back while it waited. */
+static void next_flies(void)
+{
+        bool cancelled;
+
+        if (usb_side.n_behind == 0)
+                return;
+        usb_side.flying = usb_side.behind[0].transfer;
+        cancelled = usb_side.behind[0].cancelled;
+        usb_side.n_behind--;
+        memmove(&usb_side.behind[0], &usb_side.behind[1], usb_side.n_behind * sizeof(usb_side.behind[0]));
+        if (cancelled)
+                device_answers(LIBUSB_TRANSFER_CANCELLED, NULL, 0);
 }
 
 int __wrap_libusb_cancel_transfer(struct libusb_transfer *transfer);
 int __wrap_libusb_cancel_transfer(struct libusb_transfer *transfer)
 {
         usb_side.cancels++;
+        for (unsigned i = 0; i < usb_side.n_behind; i++)
+                if (usb_side.behind[i].transfer == transfer) {
+                        usb_side.behind[i].cancelled = true;
+                        return 0;
+                }
         if (!usb_side.flying || usb_side.answered)
                 return LIBUSB_ERROR_NOT_FOUND;
         assert_ptr_equal(usb_side.flying, transfer);
@@ -177,6 +207,7 @@ int __wrap_libusb_handle_events_timeout_completed(libusb_context *context, struc
                 if (transfer->buffer[0] & LIBUSB_ENDPOINT_IN)
                         memcpy(transfer->buffer + LIBUSB_CONTROL_SETUP_SIZE, usb_side.reply, (size_t)usb_side.actual);
                 transfer->callback(transfer);
+                next_flies();
         }
         return 0;
 }
@@ -191,7 +222,7 @@ struct stage {
         struct timer too_late;
         int open_error;
         unsigned n_opened, n_done;
-        enum usb_result result;
+        enum usb_result result, first;
         uint8_t data[64];
         size_t actual;
         void (*then)(struct stage *stage);      /* what the owner does when told */
@@ -585,7 +616,6 @@ static void gone_device_says_so_later(void **state)
         usb_side.submit = LIBUSB_ERROR_NO_DEVICE;
         ask(stage, DEADLINE);
         assert_int_equal(stage->n_done, 0);
-        assert_int_equal(usb_submit(stage->device, &get_status, NULL, DEADLINE, on_done, stage), -EBUSY);
         wait_done(stage, 1);
         assert_int_equal(stage->result, USB_GONE);
         usb_side.submit = LIBUSB_ERROR_IO;
@@ -603,11 +633,93 @@ static void senseless_requests_are_refused(void **state)
         assert_int_equal(usb_submit(stage->device, &too_long, NULL, DEADLINE, on_done, stage), -EINVAL);
         assert_int_equal(usb_submit(stage->device, &get_status, NULL, 0, on_done, stage), -EINVAL);
         assert_int_equal(usb_submit(stage->device, &download, NULL, DEADLINE, on_done, stage), -EINVAL);
-        ask(stage, DEADLINE);
+        assert_int_equal(usb_side.submits, 0);
+}
+
+static void queue_is_answered_in_order(void **state)
+{
+        struct stage *stage = *state;
+
+        open_device(stage);
+        for (unsigned i = 0; i < USB_QUEUE_MAX; i++)
+                ask(stage, DEADLINE);
         assert_int_equal(usb_submit(stage->device, &get_status, NULL, DEADLINE, on_done, stage), -EBUSY);
-        assert_int_equal(usb_side.submits, 1);
+        assert_int_equal(usb_side.submits, USB_QUEUE_MAX);
+        for (uint8_t i = 1; i <= USB_QUEUE_MAX; i++) {
+                device_answers(LIBUSB_TRANSFER_COMPLETED, &i, 1);
+                wait_done(stage, i);
+                assert_int_equal(stage->result, USB_OK);
+                assert_int_equal(stage->data[0], i);
+        }
+        /* The ring goes round. */
+        ask(stage, DEADLINE);
+        device_answers(LIBUSB_TRANSFER_STALL, NULL, 0);
+        wait_done(stage, USB_QUEUE_MAX + 1);
+        assert_int_equal(stage->result, USB_STALL);
+}
+
+static void deadline_runs_from_being_first(void **state)
+{
+        struct stage *stage = *state;
+
+        open_device(stage);
+        ask(stage, DEADLINE);
+        ask(stage, 1);
+        turn(stage);
+        turn(stage);
+        assert_int_equal(usb_side.cancels, 0);
         device_answers(LIBUSB_TRANSFER_COMPLETED, NULL, 0);
-        wait_done(stage, 1);
+        wait_done(stage, 2);
+        assert_int_equal(stage->result, USB_TIMEOUT);
+}
+
+static void remember_first(struct stage *stage)
+{
+        stage->then = NULL;
+        stage->first = stage->result;
+}
+
+static void late_first_takes_the_others_along(void **state)
+{
+        struct stage *stage = *state;
+
+        open_device(stage);
+        stage->then = remember_first;
+        ask(stage, 1);
+        ask(stage, DEADLINE);
+        ask(stage, DEADLINE);
+        wait_done(stage, 3);
+        assert_int_equal(stage->first, USB_TIMEOUT);
+        assert_int_equal(stage->result, USB_CANCELLED);
+}
+
+static void cancel_takes_all_back(void **state)
+{
+        struct stage *stage = *state;
+
+        open_device(stage);
+        stage->then = remember_first;
+        ask(stage, DEADLINE);
+        ask(stage, DEADLINE);
+        usb_cancel(stage->device);
+        assert_int_equal(usb_side.cancels, 2);
+        wait_done(stage, 2);
+        assert_int_equal(stage->first, USB_CANCELLED);
+        assert_int_equal(stage->result, USB_CANCELLED);
+}
+
+static void freed_device_waits_for_its_queue(void **state)
+{
+        struct stage *stage = *state;
+
+        open_device(stage);
+        for (unsigned i = 0; i < USB_QUEUE_MAX; i++)
+                ask(stage, DEADLINE);
+        stage->device = usb_device_free(stage->device);
+        settle(stage);
+        assert_int_equal(stage->n_done, 0);
+        assert_int_equal(usb_side.handles, 0);
+        assert_null(usb_side.flying);
 }
 
 static void ask_once_more(struct stage *stage)
@@ -761,6 +873,11 @@ int main(void)
                 ON_STAGE("/request/ends-are-named", ends_are_named),
                 { "/request/results-have-names", results_have_names },
                 ON_STAGE("/request/silent-device-times-out", silent_device_times_out),
+                ON_STAGE("/queue/is-answered-in-order", queue_is_answered_in_order),
+                ON_STAGE("/queue/deadline-runs-from-being-first", deadline_runs_from_being_first),
+                ON_STAGE("/queue/late-first-takes-the-others-along", late_first_takes_the_others_along),
+                ON_STAGE("/queue/cancel-takes-all-back", cancel_takes_all_back),
+                ON_STAGE("/queue/freed-device-waits-for-it", freed_device_waits_for_its_queue),
                 ON_STAGE("/request/answer-that-crosses-the-timeout-counts", answer_that_crosses_the_timeout_counts),
                 ON_STAGE("/request/cancelled-ends-once", cancelled_request_ends_once),
                 ON_STAGE("/request/gone-device-says-so-later", gone_device_says_so_later),
