@@ -109,6 +109,10 @@ is() {
 }
 
 done_testing() {
+	# Sanitizers and valgrind tell at the end what was never given back.
+	if [ -n "$daemon_pid" ]; then
+		check "camrescued ends well" stop_daemon
+	fi
 	stop_all
 	echo "1..$tap_count"
 	[ $tap_failed -eq 0 ] || exit 1
@@ -246,7 +250,7 @@ kill_daemon() {
 }
 
 restart_daemon() {
-	stop_daemon
+	stop_daemon || not_ok "camrescued ends well"
 	start_daemon "$@"
 }
 
