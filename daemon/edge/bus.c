@@ -229,6 +229,8 @@ static void on_flush(void *userdata)
                 bus->n_telling = bus->n_dirty;
                 bus->last_flush = loop_now(bus->loop);
         }
+        if (bus->n_telling == 0)        /* whoever had some is gone */
+                return;
         n = MIN(bus->n_telling, (size_t)NEWS_AT_ONCE);
         for (size_t i = 0; i < n; i++)
                 (void)sd_bus_emit_properties_changed_strv(bus->connection, bus->dirty[i].path, bus->dirty[i].interface, NULL);
