@@ -684,13 +684,64 @@ static void begin_writing(struct session *s)
         write_next(s);
 }
 
+/* What this update has begun to erase is its own work, not somebody's image. */
+static bool was_begun_before(const struct session *s, const struct target *target)
+{
+        for (size_t u = 0; s->wish.begun && u < target->survey.n_units; u++)
+                if (s->events->get_wear(s->userdata, target->partition.name, (unsigned)u) > 0)
+                        return true;
+        return false;
+}
+
+static bool content_is_incomplete(enum content content)
+{
+        switch (content) {
+        case CONTENT_BLANK:
+        case CONTENT_IMPOSSIBLE:
+        case CONTENT_INTERRUPTED:
+        case CONTENT_UNREADABLE:
+        case CONTENT_UNREAD:
+                return true;
+        case CONTENT_KNOWN:
+        case CONTENT_WANTED:
+        case CONTENT_UNKNOWN:
+        case _CONTENT_MAX:
+                return false;
+        }
+        return true;
+}
+
+static bool firmware_is_incomplete(const struct session *s)
+{
+        for (size_t t = 0; t < s->n_targets; t++) {
+                const struct target *target = &s->targets[t];
+                enum content content = survey_content(&target->survey);
+
+                if (target->partition.role != PARTITION_FIRMWARE)
+                        continue;
+                /* Power that was lost in the middle of a unit makes an unknown image of a half-written one. */
+                if (content_is_incomplete(content) ||
+                    (content == CONTENT_UNKNOWN && was_begun_before(s, target)))
+                        return true;
+        }
+        return false;
+}
+
 static void on_committed(void *userdata, int error)
 {
         struct session *s = userdata;
 
         if (error < 0) {
-                session_end_with(s, SESSION_END_FAILED, MACHINE_OK,
-                                 "nothing was written: the state directory cannot be written to (%s)", strerror(-error));
+                char text[128];
+
+                (void)snprintf(text, sizeof(text), "nothing was written: the state directory cannot be written to (%s)",
+                               strerror(-error));
+                /* It is none the worse for it: a camera that is whole goes on to run. */
+                correct_wear(s);
+                if (s->wrote || in_rom(s) || firmware_is_incomplete(s))
+                        session_end(s, SESSION_END_FAILED, MACHINE_OK, text);
+                else
+                        leave(s, SESSION_END_FAILED, text);
                 return;
         }
         begin_writing(s);
@@ -725,6 +776,8 @@ static void commit(struct session *s)
 
 static void save_next(struct session *s);
 static void decide(struct session *s);
+static void give_verdict(struct session *s, bool as_if_saved);
+static void announce_verdict(struct session *s);
 static void survey_next_target(struct session *s);
 static int add_target(struct session *s, const struct partition *partition, uint8_t alt, struct blob *wanted_blob,
                       const uint8_t *wanted, uint32_t wanted_size);
@@ -736,9 +789,10 @@ static void on_saved(void *userdata, int error)
 
         free(take_ptr(s->save_buffer));
         if (error < 0) {
-                session_end_with(s, SESSION_END_FAILED, MACHINE_OK,
-                                 "nothing was written: what stands in %s could not be saved first (%s)",
-                                 target->partition.name, strerror(-error));
+                /* Row 8 says what follows from that. */
+                session_log(s, LOG_WARNING, "what stands in %s could not be saved (%s)", target->partition.name, strerror(-error));
+                give_verdict(s, /* as_if_saved= */ false);
+                announce_verdict(s);
                 return;
         }
         session_log(s, LOG_NOTICE, "saved what stood in %s: 'camrescue restore' brings it back", target->partition.name);
@@ -794,15 +848,6 @@ static bool head_fits(const struct target *target)
         return record && version_compare(record->version, FIRST_DFU_GENERATION) >= 0;
 }
 
-/* What this update has begun to erase is its own work, not somebody's image. */
-static bool was_begun_before(const struct session *s, const struct target *target)
-{
-        for (size_t u = 0; s->wish.begun && u < target->survey.n_units; u++)
-                if (s->events->get_wear(s->userdata, target->partition.name, (unsigned)u) > 0)
-                        return true;
-        return false;
-}
-
 static bool needs_saving(const struct session *s, const struct target *target)
 {
         return !target->saved && survey_content(&target->survey) == CONTENT_UNKNOWN &&
@@ -831,40 +876,6 @@ static void save_next(struct session *s)
 }
 
 /* --- the verdict --- */
-
-static bool content_is_incomplete(enum content content)
-{
-        switch (content) {
-        case CONTENT_BLANK:
-        case CONTENT_IMPOSSIBLE:
-        case CONTENT_INTERRUPTED:
-        case CONTENT_UNREADABLE:
-        case CONTENT_UNREAD:
-                return true;
-        case CONTENT_KNOWN:
-        case CONTENT_WANTED:
-        case CONTENT_UNKNOWN:
-        case _CONTENT_MAX:
-                return false;
-        }
-        return true;
-}
-
-static bool firmware_is_incomplete(const struct session *s)
-{
-        for (size_t t = 0; t < s->n_targets; t++) {
-                const struct target *target = &s->targets[t];
-                enum content content = survey_content(&target->survey);
-
-                if (target->partition.role != PARTITION_FIRMWARE)
-                        continue;
-                /* Power that was lost in the middle of a unit makes an unknown image of a half-written one. */
-                if (content_is_incomplete(content) ||
-                    (content == CONTENT_UNKNOWN && was_begun_before(s, target)))
-                        return true;
-        }
-        return false;
-}
 
 static bool anything_differs(const struct session *s)
 {
@@ -1039,9 +1050,25 @@ static void look_at_head(struct session *s)
         decide(s);
 }
 
-static void decide(struct session *s)
+static void announce_verdict(struct session *s)
+{
+        for (size_t t = 0; t < s->n_targets; t++)
+                s->units_total += (unsigned)survey_count_differing(&s->targets[t].survey);
+        session_log(s, LOG_INFO, "verdict: %s (%s), content %s", verdict_kind_to_string(s->decision.verdict.kind),
+                    verdict_reason_to_string(s->decision.verdict.reason), content_to_string(s->decision.content));
+        carry_out(s);
+}
+
+static void give_verdict(struct session *s, bool as_if_saved)
 {
         struct verdict_evidence evidence;
+
+        gather_evidence(s, &evidence, as_if_saved);
+        s->decision.verdict = verdict_give(&evidence);
+}
+
+static void decide(struct session *s)
+{
         const struct target *head = NULL;
 
         s->decision.firmware_whole = !in_rom(s) && !firmware_is_incomplete(s);
@@ -1056,8 +1083,7 @@ static void decide(struct session *s)
         }
 
         /* What would be, if everything unknown were saved: only then is it worth the time to save it (row 8). */
-        gather_evidence(s, &evidence, /* as_if_saved= */ true);
-        s->decision.verdict = verdict_give(&evidence);
+        give_verdict(s, /* as_if_saved= */ true);
         if (s->decision.verdict.kind == VERDICT_WRITE && in_rom(s) && !s->head_added &&
             !firmware_fits(s, &s->targets[0])) {
                 look_at_head(s);
@@ -1069,14 +1095,9 @@ static void decide(struct session *s)
                                 save_next(s);
                                 return;
                         }
-                gather_evidence(s, &evidence, /* as_if_saved= */ false);
-                s->decision.verdict = verdict_give(&evidence);
+                give_verdict(s, /* as_if_saved= */ false);
         }
-        for (size_t t = 0; t < s->n_targets; t++)
-                s->units_total += (unsigned)survey_count_differing(&s->targets[t].survey);
-        session_log(s, LOG_INFO, "verdict: %s (%s), content %s", verdict_kind_to_string(s->decision.verdict.kind),
-                    verdict_reason_to_string(s->decision.verdict.reason), content_to_string(s->decision.content));
-        carry_out(s);
+        announce_verdict(s);
 }
 
 /* What was written did not read back equal: ask again, for just those units. */
