@@ -71,6 +71,8 @@ static const char *const camera_effect_names[_CAMERA_EFFECT_MAX] = {
         [EFFECT_RETRY_LATER] = "retry-later",
         [EFFECT_SUSPECT] = "suspect",
         [EFFECT_NOT_SEEN] = "not-seen",
+        [EFFECT_AWAIT_RETURN] = "await-return",
+        [EFFECT_OVERDUE] = "overdue",
         [EFFECT_ARRIVED] = "arrived",
 };
 DEFINE_ENUM_NAMES(camera_effect, _CAMERA_EFFECT_MAX);
@@ -96,6 +98,7 @@ static const struct {
         { CAMERA_SILENT,     EVENT_GONE_EXCUSED,     { CAMERA_ABSENT,     EFFECT_NONE } },
         { CAMERA_WAITING,    EVENT_GONE,             { CAMERA_WAITING,    EFFECT_NONE } },
         { CAMERA_WAITING,    EVENT_GONE_EXCUSED,     { CAMERA_WAITING,    EFFECT_NONE } },
+        { CAMERA_WAITING,    EVENT_DEADLINE,         { CAMERA_WAITING,    EFFECT_OVERDUE } },
 
         /* What was under way and is cut off is awaited. */
         { CAMERA_OPENING,     EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
@@ -108,8 +111,8 @@ static const struct {
         { CAMERA_UPDATING,    EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_NO_FIRMWARE, EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_NO_FIRMWARE, EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
-        { CAMERA_JUMPER,      EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
-        { CAMERA_JUMPER,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
+        { CAMERA_JUMPER,      EVENT_GONE,            { CAMERA_WAITING,    EFFECT_AWAIT_RETURN } },
+        { CAMERA_JUMPER,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_AWAIT_RETURN } },
         { CAMERA_ASKING,      EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_ASKING,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_FAILED,      EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },

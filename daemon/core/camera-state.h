@@ -75,6 +75,8 @@ enum camera_effect {
         EFFECT_RETRY_LATER,             /* arm the retry timer */
         EFFECT_SUSPECT,                 /* remember: look at the flash next time */
         EFFECT_NOT_SEEN,                /* the update ends: verified, but not seen again */
+        EFFECT_AWAIT_RETURN,            /* end the session; its bootloader was restored: arm the deadline for coming back */
+        EFFECT_OVERDUE,                 /* it did not come back: a person is told what that may mean */
         EFFECT_ARRIVED,                 /* its runtime is here: whatever waited for that ends well */
         _CAMERA_EFFECT_MAX
 };

@@ -19,11 +19,16 @@
 #define LEAVING_DEADLINE   (10 * SEC)
 #define BUSY_RETRY_MIN     (250 * MSEC)
 #define BUSY_RETRY_MAX     (2 * SEC)
+#define RETURN_DEADLINE    (20 * SEC)   /* a hand takes the jumper off and plugs in: longer, and it may be waiting for nothing */
 #define FAILURE_RETRY      (1 * SEC)    /* doubled at each failure in a row */
 #define FAILURES_MAX       3            /* in a row, while the device stays: then the update ends with its reason */
 #define GONE_DEADLINE      (3 * SEC)    /* a device said to be gone is told by the bus within this, or has not gone */
 #define RESTARTS_MAX       3            /* bootloaders in a row without a runtime: a boot loop, as silent as silence (dfu.md A.3) */
 #define SLEPT_MIN          (1 * SEC)    /* less is what lies between two readings of two clocks */
+
+#define HISTORY_ROM_DFU "rom-dfu"
+#define HISTORY_RAN "ran"
+#define HISTORY_KEPT 200                /* journal.h */
 
 #define camera_log(camera, level, ...)                                                                  \
         log_about(level, (&(struct log_subject){                                                        \
@@ -125,6 +130,9 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .update_open = update_is_open(camera->update),
                 .update_not_seen = camera->not_seen,
                 .restored = camera->restored,
+                .still_pulled = camera->still_pulled,
+                .overdue = camera->overdue,
+                .ran_between = camera->ran_between,
                 .automatic = camera_automatic(camera),
                 .permission = camera->permission,
                 .detail = camera->detail,
@@ -350,12 +358,14 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 break;
         case SESSION_END_SOUND_BOOTLOADER:
                 camera_log(camera, LOG_NOTICE, "bootloader: %s", message);
+                camera->still_pulled = camera->restored;
                 update_waits(camera);
                 camera_event(camera, EVENT_SOUND_BOOTLOADER);
                 break;
         case SESSION_END_ROM_DONE:
                 camera_log(camera, LOG_NOTICE, "bootloader restored: %s", message);
                 camera->restored = true;
+                camera->still_pulled = false;
                 if (camera->update)
                         remember_firmware(camera, /* rom= */ true);
                 camera_store(camera);
@@ -510,7 +520,12 @@ static void retry_later(struct camera *camera, enum camera_state state)
 static void arrived(struct camera *camera, enum camera_state from)
 {
         camera->record.suspect = false;
-        camera->looked = camera->not_seen = camera->restored = camera->incomplete = camera->expected = false;
+        camera->looked = camera->not_seen = camera->restored = camera->still_pulled = camera->incomplete =
+                camera->expected = false;
+        if (camera->rom_visits > 0) {
+                camera->ran_between++;
+                history(camera, HISTORY_RAN, "it runs");
+        }
         camera->detail[0] = '\0';
         camera->tries = camera->failures = camera->restarts = 0;
         if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
@@ -572,6 +587,15 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
                            "written and verified, but the camera was not seen running within 10 s");
                 camera_store(camera);
+                break;
+        case EFFECT_AWAIT_RETURN:
+                close_session(camera);
+                if (camera->restored)
+                        timer_set(&camera->deadline, RETURN_DEADLINE);
+                break;
+        case EFFECT_OVERDUE:
+                camera->overdue = true;
+                camera_log(camera, LOG_NOTICE, "its bootloader was restored, and nothing was seen of it since it was unplugged");
                 break;
         case EFFECT_ARRIVED:
                 close_session(camera);
@@ -662,6 +686,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                 camera->record.first_seen = camera->record.last_seen;
         snprintf(camera->record.port, sizeof(camera->record.port), "%s", sighting->port);
         camera->failures = 0;
+        camera->overdue = false;
         if (mode != CAMERA_MODE_ROM_DFU)
                 camera->word = camera->word_replace = false;
 
@@ -675,6 +700,10 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
         case CAMERA_MODE_ROM_DFU:
                 if (match == IDENTITY_KNOWN && !serial_is_shared(sighting->serial))
                         snprintf(camera->record.rom_serial, sizeof(camera->record.rom_serial), "%s", sighting->serial);
+                if (match == IDENTITY_KNOWN) {
+                        camera->rom_visits++;
+                        history(camera, HISTORY_ROM_DFU, "it is in ROM DFU mode");
+                }
                 camera_event(camera, match == IDENTITY_KNOWN || camera->may_peek ? EVENT_SEEN_ROM : EVENT_SEEN_ROM_UNPROVEN);
                 break;
         case CAMERA_MODE_RUNTIME:
@@ -722,7 +751,38 @@ void camera_has_old_bootloader(struct camera *camera)
                    "it has the old serial bootloader, which is not handled yet: use OpenMV IDE for this camera");
 }
 
-void camera_load(struct camera *camera)
+static int recall_event(void *userdata, uint64_t wall, const char *event, const char *text)
+{
+        struct camera *camera = userdata;
+
+        (void)wall;
+        (void)text;
+        camera->rom_visits += strcmp(event, HISTORY_ROM_DFU) == 0;
+        camera->ran_between += strcmp(event, HISTORY_RAN) == 0;
+        return 0;
+}
+
+static int recall(struct camera *camera)
+{
+        /* Who was never in ROM DFU has nothing there that is asked for. */
+        if (!camera->record.rom_serial[0])
+                return 0;
+        return journal_each_history(registry_context(camera->registry)->journal, camera->record.key, HISTORY_KEPT, recall_event,
+                                    camera);
+}
+
+/* The step in the ROM is done: its bootloader is the one that the open update wanted. */
+static bool is_restored(const struct camera *camera)
+{
+        const struct update_record *record = &camera->update->record;
+
+        for (size_t i = 0; i < record->n_images; i++)
+                if (strcmp(record->images[i].partition, "BOOTLOADER") == 0)
+                        return digest_equal(&record->images[i].digest, &camera->record.bootloader);
+        return false;
+}
+
+int camera_load(struct camera *camera)
 {
         const struct update *update = camera->update;
 
@@ -731,10 +791,12 @@ void camera_load(struct camera *camera)
                 camera->state = CAMERA_CONFIRMING;
                 camera->update->step = UPDATE_CONFIRMING;
                 timer_set(&camera->deadline, RUNTIME_DEADLINE);
-        } else if (update_is_open(update))
+        } else if (update_is_open(update)) {
                 camera->state = CAMERA_WAITING;
-        else if (camera->record.suspect)
+                camera->restored = is_restored(camera);
+        } else if (camera->record.suspect)
                 camera->state = CAMERA_SILENT;
+        return recall(camera);
 }
 
 /* --- birth and death --- */

@@ -59,6 +59,10 @@ struct camera {
         enum verdict_reason reason;
         enum content content;
         bool not_seen, restored, permission;
+        bool still_pulled;              /* restored, and came back in ROM DFU */
+        bool overdue;                   /* restored, unplugged, and not seen since */
+        unsigned rom_visits;            /* times it was seen in ROM DFU, as far as its history goes back */
+        unsigned ran_between;           /* times it ran after the first of them */
         bool old_bootloader;            /* it came out of the old serial bootloader */
         char detail[256];               /* of the last failure */
 
@@ -70,8 +74,8 @@ struct camera *camera_free(struct camera *camera);
 
 void camera_event(struct camera *camera, enum camera_event event);
 
-/* Out of the journal, with its last update: how its story goes on. */
-void camera_load(struct camera *camera);
+/* Out of the journal, with its last update: how its story goes on.  Negative errno of reading. */
+int camera_load(struct camera *camera);
 /* A device that is this camera came or went. */
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match);
 void camera_gone(struct camera *camera, bool excused);

@@ -17,6 +17,7 @@ static const char *const diagnosis_code_names[_DIAGNOSIS_CODE_MAX] = {
         [DIAGNOSIS_NO_FIRMWARE] = "no-firmware",
         [DIAGNOSIS_JUMPER] = "jumper",
         [DIAGNOSIS_RESTORED_JUMPER] = "restored-remove-jumper",
+        [DIAGNOSIS_RESTORED_NOT_BACK] = "restored-not-back",
         [DIAGNOSIS_UNPROVEN] = "unproven",
         [DIAGNOSIS_ASK_BOARD] = "board-unknown",
         [DIAGNOSIS_UNKNOWN_BOOTLOADER] = "unknown-bootloader",
@@ -51,6 +52,24 @@ static struct diagnosis none(void)
         return (struct diagnosis){ .code = DIAGNOSIS_NONE };
 }
 
+/* In ROM DFU with a good bootloader. */
+static struct diagnosis jumper(const struct diagnosis_facts *f)
+{
+        char text[128];
+
+        if (f->ran_between == 0)
+                return say(DIAGNOSIS_JUMPER,
+                           f->still_pulled ? "its bootloader was restored and is good, but it came back in ROM DFU mode: its BOOT pin is "
+                                             "still pulled"
+                                           : "the bootloader on the camera is good, but its BOOT pin is still pulled",
+                           "Remove the jumper (or look for a short), then unplug it and plug it in again.");
+        snprintf(text, sizeof(text), "the bootloader on the camera is good, but its BOOT pin is pulled again; it ran %s in between",
+                 f->ran_between == 1 ? "once" : f->ran_between == 2 ? "twice" : "several times");
+        return say(DIAGNOSIS_JUMPER, text,
+                   "Remove the jumper; if there is none, look for a short at the BOOT pin that comes and goes. Then unplug it and plug "
+                   "it in again.");
+}
+
 /* Looked at, and not written: what the verdict found. */
 static struct diagnosis from_verdict(const struct diagnosis_facts *f)
 {
@@ -71,9 +90,7 @@ static struct diagnosis from_verdict(const struct diagnosis_facts *f)
                            "its firmware is incomplete, and automatic recovery is off",
                            "To recover it now: camrescue recover %s", f->name);
         case REASON_SOUND_BOOTLOADER:
-                return say(DIAGNOSIS_JUMPER,
-                           "the bootloader on the camera is good, but its BOOT pin is still pulled",
-                           "Remove the jumper (or look for a short), then unplug it and plug it in again.");
+                return jumper(f);
         case REASON_UNKNOWN_BOOTLOADER:
                 return say(DIAGNOSIS_UNKNOWN_BOOTLOADER,
                            "the bootloader on it is none that is known here",
@@ -135,6 +152,11 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
         case CAMERA_SILENT:
                 return when_silent(f);
         case CAMERA_WAITING:
+                if (f->restored && f->overdue)
+                        return say(DIAGNOSIS_RESTORED_NOT_BACK,
+                                   "its bootloader was restored and verified, and nothing was seen of it since it was unplugged",
+                                   "Plug it in without the jumper. If it is plugged in, it does not start: try another cable and port. "
+                                   "(With the jumper still on, it would show itself in ROM DFU mode.)");
                 if (f->restored)
                         return say(DIAGNOSIS_RESTORED_JUMPER, "its bootloader was restored and verified; its firmware follows",
                                    "Plug it in without the jumper.");
@@ -158,12 +180,16 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                 return say(DIAGNOSIS_NO_FIRMWARE, "its firmware is incomplete, and nothing in the firmware store fits it",
                            "Import some: camrescue firmware import FILE|DIR|ZIP. It goes on by itself then.");
         case CAMERA_JUMPER:
-                if (f->restored)
+                if (f->restored && !f->still_pulled)
                         return say(DIAGNOSIS_RESTORED_JUMPER, "its bootloader was restored and verified",
                                    "Remove the jumper, then unplug it and plug it in again: its firmware follows.");
-                return say(DIAGNOSIS_JUMPER, "the bootloader on the camera is good, but its BOOT pin is still pulled",
-                           "Remove the jumper (or look for a short), then unplug it and plug it in again.");
+                return jumper(f);
         case CAMERA_UNPROVEN:
+                if (f->restored)
+                        return say(DIAGNOSIS_UNPROVEN,
+                                   "an STM32 chip in ROM DFU mode, on the port where a bootloader was restored: if it is that camera, its "
+                                   "BOOT pin is still pulled",
+                                   "Remove the jumper (or look for a short), then unplug it and plug it in again. It is not touched.");
                 return say(DIAGNOSIS_UNPROVEN, "an STM32 chip in ROM DFU mode: any board may look like this, so it is not touched",
                            "If it is your camera: camrescue recover %s --board BOARD (M4, M7, H7, ...).", f->name);
         case CAMERA_LEFT_ALONE:

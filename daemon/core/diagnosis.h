@@ -23,6 +23,7 @@ enum diagnosis_code {
         DIAGNOSIS_NO_FIRMWARE,
         DIAGNOSIS_JUMPER,               /* bootloader good, ROM DFU: the jumper must go */
         DIAGNOSIS_RESTORED_JUMPER,      /* the same, just restored */
+        DIAGNOSIS_RESTORED_NOT_BACK,    /* restored, unplugged, and nothing came */
         DIAGNOSIS_UNPROVEN,             /* some STM32 in ROM DFU */
         DIAGNOSIS_ASK_BOARD,            /* in ROM DFU, and the board is not known */
         DIAGNOSIS_UNKNOWN_BOOTLOADER,
@@ -50,6 +51,9 @@ struct diagnosis_facts {
         enum verdict_reason reason;             /* its verdict */
         enum content content;
         bool update_open, update_not_seen, restored;
+        bool still_pulled;                      /* restored, and in ROM DFU again */
+        bool overdue;                           /* restored, and away for longer than a hand takes */
+        unsigned ran_between;                   /* how often it ran since it was first seen in ROM DFU */
         bool automatic;
         bool permission;                        /* blocked by missing permission, not by another program */
         const char *detail;                     /* of the last failure; "" none */

@@ -359,8 +359,11 @@ int registry_load(struct registry *registry)
                                            "the daemon was restarted before the end: what was said of this device held for "
                                            "that time only. Say it again", loop_wall_clock(registry->context.loop));
                         remove_camera(registry, camera);
-                } else
-                        camera_load(camera);
+                        continue;
+                }
+                r = camera_load(camera);
+                if (r < 0)
+                        return r;
         }
         return 0;
 }
@@ -492,6 +495,18 @@ static const struct board *missing_board(const struct registry *registry, const 
         return board;
 }
 
+/* A port where an unknown camera's bootloader was restored, and now somebody with an identity is there. */
+static void forget_restored(struct registry *registry, const char *port, const struct camera *here)
+{
+        char key[CAMERA_KEY_MAX];
+        struct camera *restored;
+
+        snprintf(key, sizeof(key), "P:%.*s", (int)sizeof(key) - 3, port);
+        restored = registry_camera_by_key(registry, key);
+        if (restored && restored != here && !restored->attached && !update_is_open(restored->update))
+                remove_camera(registry, restored);
+}
+
 void registry_expect_bootloader(struct registry *registry, const char *port, const struct board *board)
 {
         struct expectation *place = &registry->expected[0];
@@ -571,6 +586,7 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
                           strerror(-r));
                 return;
         }
+        forget_restored(registry, sighting->port, camera);
         if (result.mode == CAMERA_MODE_ROM_DFU && result.match != IDENTITY_KNOWN) {
                 const struct board *board = missing_board(registry, sighting);
 
@@ -597,7 +613,8 @@ void registry_gone(struct registry *registry, const char *port)
         if (camera->mode == CAMERA_MODE_VCP_BOOTLOADER)
                 serial_bootloader_left(registry, port);
         camera_gone(camera, /* excused= */ false);
-        if (camera->provisional && !update_is_open(camera->update))
+        /* One whose bootloader was restored stays until something comes to its port: a person is told when nothing does. */
+        if (camera->provisional && !update_is_open(camera->update) && !(camera->restored && camera->state == CAMERA_WAITING))
                 remove_camera(registry, camera);
 }
 
