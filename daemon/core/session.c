@@ -26,6 +26,7 @@
 #define SESSION_TARGETS_MAX 8
 #define FILESYSTEM_ZEROS  4096          /* "erase filesystem" is a block of zeros (boards.md section 3) */
 #define CONFIG_MAX        512
+#define ALT_NAME_MAX      128           /* no string descriptor is longer; the memory map of an F42x has 83 characters */
 #define FIRST_DFU_GENERATION "4.6.0"    /* first release that expects the DFU bootloader and its file system's place (dfu.md A.1) */
 
 static const char *const session_step_names[_SESSION_STEP_MAX] = {
@@ -109,7 +110,7 @@ struct session {
 
         /* layout */
         uint8_t config[CONFIG_MAX];
-        char alt_names[BOARD_PARTITIONS_MAX * 2][64];
+        char alt_names[BOARD_PARTITIONS_MAX * 2][ALT_NAME_MAX];
         uint8_t alt_string[BOARD_PARTITIONS_MAX * 2];
         size_t n_alts, reading_alt;
 
@@ -911,6 +912,37 @@ static void miss_partitions(const struct session *s, struct verdict_evidence *ev
         }
 }
 
+static bool is_ours(const struct session *s, const struct firmware_record *record)
+{
+        return !record || strcmp(record->board, s->board->id) == 0 ||
+               store_by_digest(s->context.store, &record->digest, s->board->id);
+}
+
+/* What stands there is, whole or as far as it was written, an image that another board carries and this one does not. */
+static bool is_of_another_board(const struct session *s, const struct target *target)
+{
+        bool others = false;
+
+        for (size_t i = 0; i < target->survey.n_candidates; i++) {
+                const struct survey_candidate *c = &target->survey.candidates[i];
+
+                if (c->match != SURVEY_WHOLE && c->match != SURVEY_INTERRUPTED)
+                        continue;
+                if (is_ours(s, target->records[c->tag]))
+                        return false;
+                others = true;
+        }
+        return others;
+}
+
+static bool flash_contradicts(const struct session *s)
+{
+        for (size_t t = 0; in_rom(s) && t < s->n_targets; t++)
+                if (is_of_another_board(s, &s->targets[t]))
+                        return true;
+        return false;
+}
+
 static void gather_evidence(struct session *s, struct verdict_evidence *evidence, bool as_if_saved)
 {
         const struct session_wish *wish = &s->wish;
@@ -921,7 +953,7 @@ static void gather_evidence(struct session *s, struct verdict_evidence *evidence
                 .automatic = wish->automatic,
                 .inhibited = wish->inhibited,
                 .board_known = s->board != NULL,
-                .board_contradicted = wish->contradicted || (!in_rom(s) && !s->layout),
+                .board_contradicted = wish->contradicted || (!in_rom(s) && !s->layout) || flash_contradicts(s),
                 .proof = wish->proof,
                 .serial_shared = wish->serial_shared,
                 .word_is_stale = wish->word_is_stale,
@@ -1080,6 +1112,8 @@ static void decide(struct session *s)
 
                 s->decision.content = survey_content(&head->survey);
                 s->decision.found = found && found->match == SURVEY_WHOLE ? head->records[found->tag] : NULL;
+                if (!is_ours(s, s->decision.found))
+                        s->decision.found = NULL;
         }
 
         /* What would be, if everything unknown were saved: only then is it worth the time to save it (row 8). */
@@ -1198,24 +1232,39 @@ static bool is_candidate(const struct target *target, const struct digest *diges
         return false;
 }
 
-/* Every known image that could stand there, so that what stands there can be named. */
+/* In ROM DFU boards with one chip look alike: what others of them carry could stand there, too, and would speak against (row 1). */
+static bool could_stand_here(const struct session *s, const struct firmware_record *record)
+{
+        const struct board *board;
+
+        if (strcmp(record->board, s->board->id) == 0)
+                return true;
+        if (!in_rom(s))
+                return false;
+        board = board_by_id(s->context.boards, record->board);
+        return board && board->chip == s->board->chip && board->rom_restore;
+}
+
+static void add_candidate(struct session *s, struct target *target, const struct firmware_record *record)
+{
+        struct blob *blob;
+
+        if (target->n_candidates == SURVEY_CANDIDATES_MAX || strcmp(record->partition, target->partition.name) != 0 ||
+            is_candidate(target, &record->digest) || store_blob(s->context.store, &record->digest, &blob) < 0)
+                return;
+        target->records[target->n_candidates] = record;
+        survey_add_candidate(&target->survey, blob->data, (uint32_t)blob->size, (unsigned)target->n_candidates);
+        target->candidates[target->n_candidates++] = blob;
+}
+
+/* Every known image that could stand there, so that what stands there can be named; this board's own first. */
 static void add_candidates(struct session *s, struct target *target)
 {
         struct store *store = s->context.store;
 
-        for (size_t i = 0; i < store_count(store) && target->n_candidates < SURVEY_CANDIDATES_MAX; i++) {
-                const struct firmware_record *record = store_nth(store, i);
-                struct blob *blob;
-
-                if (strcmp(record->board, s->board->id) != 0 || strcmp(record->partition, target->partition.name) != 0 ||
-                    is_candidate(target, &record->digest))
-                        continue;
-                if (store_blob(store, &record->digest, &blob) < 0)
-                        continue;
-                target->records[target->n_candidates] = record;
-                survey_add_candidate(&target->survey, blob->data, (uint32_t)blob->size, (unsigned)target->n_candidates);
-                target->candidates[target->n_candidates++] = blob;
-        }
+        for (size_t i = 0; i < store_count(store); i++)
+                if (strcmp(store_nth(store, i)->board, s->board->id) == 0)
+                        add_candidate(s, target, store_nth(store, i));
         for (size_t i = 0; target->n_candidates < SURVEY_CANDIDATES_MAX; i++) {
                 const struct saved_record *saved = store_nth_saved(store, i);
                 struct blob *blob;
@@ -1229,6 +1278,9 @@ static void add_candidates(struct session *s, struct target *target)
                 survey_add_candidate(&target->survey, blob->data, (uint32_t)blob->size, (unsigned)target->n_candidates);
                 target->candidates[target->n_candidates++] = blob;
         }
+        for (size_t i = 0; i < store_count(store); i++)
+                if (strcmp(store_nth(store, i)->board, s->board->id) != 0 && could_stand_here(s, store_nth(store, i)))
+                        add_candidate(s, target, store_nth(store, i));
 }
 
 /* wanted_blob is taken over, also on failure. */
@@ -1433,7 +1485,7 @@ static void fetch_next(struct session *s)
                 if (fetch(s, &s->wish.images[s->fetch_image++].digest))
                         return;
         while ((record = store_nth(store, s->fetch_firmware++)))
-                if (strcmp(record->board, s->board->id) == 0 && fetch(s, &record->digest))
+                if (could_stand_here(s, record) && fetch(s, &record->digest))
                         return;
         while ((saved = store_nth_saved(store, s->fetch_saved++)))
                 if (strcmp(saved->camera, s->wish.camera) == 0 && fetch(s, &saved->digest))
@@ -1458,8 +1510,12 @@ static void got_layout(struct session *s)
                 size_t n = 0;
 
                 /* The map names the chip's flash: one that is not this board's speaks against it (row 1). */
-                if (s->n_alts > 0 && dfuse_parse_map(names[0], NULL, segments, &n) >= 0 && n > 0 &&
-                    (segments[0].address != mine->start || segments[0].sector_size != mine->unit_size)) {
+                if (dfuse_parse_map(names[0], NULL, segments, &n) < 0 || n == 0) {
+                        session_end_with(s, SESSION_END_FAILED, MACHINE_BAD_REPLY,
+                                         "its memory map makes no sense (\"%s\"): nothing is written unseen", names[0]);
+                        return;
+                }
+                if (segments[0].address != mine->start || segments[0].sector_size != mine->unit_size) {
                         session_log(s, LOG_WARNING, "its memory map \"%s\" is not an %s's", names[0], s->board->name);
                         s->wish.contradicted = true;
                         decide(s);      /* nothing more is asked of it */
@@ -1577,6 +1633,10 @@ static void peeked(struct session *s)
                         memcmp(blob->data, s->save_buffer, MIN(blob->size, (size_t)s->bytes_done)) == 0;
                 blob_unref(blob);
         }
+        /* Nothing was asked of the verdict: 4 KiB of it prove nothing, and nothing is written. */
+        s->decision.verdict.kind = VERDICT_ASK;
+        s->decision.verdict.reason = sound ? REASON_SOUND_BOOTLOADER : REASON_NOT_PROVEN;
+        (void)s->events->on_decided(s->userdata, &s->decision);
         session_end(s, sound ? SESSION_END_SOUND_BOOTLOADER : SESSION_END_HELD, MACHINE_OK,
                     sound ? "the beginning of its flash is a known bootloader"
                           : "it is not proven to be the missing camera");
