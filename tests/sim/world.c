@@ -536,7 +536,10 @@ static void on_configuration_changed(void *userdata, uint8_t configuration)
 
 static void on_usbfs_trace(void *userdata, const char *line)
 {
-        trace(userdata, "usbfs: %s", line);
+        struct attached *attached = userdata;
+
+        trace(attached, "usbfs: %s", line);
+        changed(attached->world);       /* somebody may wait for "opened=no" */
 }
 
 static const struct usbfs_ops usbfs_ops = {
