@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: MIT
+# shellcheck shell=bash
+#
+# What a test of a story asks in the end: which transfers a device got, what was
+# written to it, and what stands in its flash.  Sourced after harness.sh; the
+# answers come from the simulated camera, never from the program under test.
+# Verbs:
+#
+#     store [VERSION]             a release of every board, in the daemon's store and in $T/release
+#     recall CAMERA...            counters at zero; flash and log as they are now are what is compared with later
+#     untouched CAMERA...         not one transfer, and its node was not opened
+#     read_only CAMERA...         nothing erased, nothing programmed
+#     peeked_at CAMERA            opened, at most 4 KiB read, and not one request that could have written
+#     unchanged CAMERA [PARTITION...]     every partition but these, byte for byte as recalled
+#     has CAMERA PARTITION FILE   these bytes stand there
+#     away CAMERA NAME            unplugs it, and waits until the daemon has seen that (NAME: how the client knows it)
+#     advises NAME WORDS          the client shows these words about it
+
+counter() {
+	sim counters "$1" | grep -o "\"$2\": [0-9]*" | head -n 1 | grep -o '[0-9]*$'
+}
+
+# AE3's bootloader is refused, and rightly: it has no place to go.
+store() {
+	sim firmware-folder "$T/release" version="${1:-5.0.0}"
+	cam firmware import "$T/release" > "$T/import.log" 2>&1
+	[ "$(grep -c '^added ' "$T/import.log")" = 22 ] || { sed 's/^/# /' "$T/import.log"; false; }
+}
+
+# There is one partition list a board; the simulator says it when it is asked for one that is not there.
+partitions() {
+	sim dump "$1" - /dev/null 2>&1 | sed -n 's/.*there are: *//p' | tr ', ' '\n\n' | grep .
+}
+
+recall() {
+	local camera partition
+
+	for camera; do
+		sim reset-counters "$camera"
+		for partition in $(partitions "$camera"); do
+			sim dump "$camera" "$partition" "$T/recalled-$camera-$partition"
+		done
+		trace_of "$camera" | wc -l > "$T/recalled-$camera"
+	done
+}
+
+# Its lines of camsim's log, since recall.
+trace_of() {
+	awk -v camera="$1" '$2 == camera' "$T/camsim.log" |
+		tail -n +"$(($(cat "$T/recalled-$1" 2> /dev/null || echo 0) + 1))"
+}
+
+untouched() {
+	local camera
+
+	for camera; do
+		if [ "$(counter "$camera" transfers)" != 0 ] || trace_of "$camera" | grep -a "usbfs: opened"; then
+			sim counters "$camera"
+			trace_of "$camera" | tail -n 20
+			return 1
+		fi
+	done
+}
+
+read_only() {
+	local camera
+
+	for camera; do
+		if [ "$(counter "$camera" erases) $(counter "$camera" programmed_bytes)" != "0 0" ]; then
+			sim counters "$camera"
+			return 1
+		fi
+	done
+}
+
+peeked_at() {
+	read_only "$1" && [ "$(counter "$1" transfers)" -gt 0 ] && [ "$(counter "$1" upload_bytes)" -le 4096 ] &&
+		[ "$(counter "$1" download)" = 0 ] && [ "$(counter "$1" clr_status)" = 0 ] || { sim counters "$1"; false; }
+}
+
+unchanged() {
+	local camera=$1 partition different=0
+
+	shift
+	for partition in $(partitions "$camera"); do
+		[[ " $* " == *" $partition "* ]] || sim compare "$camera" "$partition" "$T/recalled-$camera-$partition" || different=1
+	done
+	return $different
+}
+
+has() {
+	sim compare "$@"
+}
+
+away() {
+	sim unplug "$1" 2> /dev/null
+	wait_status "$2" mode=absent
+}
+
+advises() {
+	cam status "$1" > "$T/advice" 2>&1
+	grep -qF -- "$2" "$T/advice" || { cat "$T/advice"; false; }
+}
