@@ -17,6 +17,7 @@
  * closing sends nothing to the device; dfu.md A.3).
  */
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 

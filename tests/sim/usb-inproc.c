@@ -445,7 +445,8 @@ bool usb_inproc_sighting(const struct usb_inproc_camera *camera, struct sighting
 {
         if (!camera->attachment || !camera->attachment->announced)
                 return false;
-        *ret = camera->attachment->sighting;
+        if (ret)
+                *ret = camera->attachment->sighting;
         return true;
 }
 
