@@ -74,6 +74,7 @@ struct target {
         struct survey survey;
         bool head_only;                 /* ROM: looked at because its first unit may have to be erased */
         bool saved;
+        bool not_ours;                  /* unknown, and not what our interrupted write would have left */
         enum image_fault fault;
         struct verdict_unit *units;     /* evidence */
         bool *planned, *begun;          /* per unit: counted as wear; erase really begun */
@@ -809,6 +810,38 @@ static void save_chunk(struct session *s, const struct machine_chunk *chunk)
                 memcpy(s->save_buffer + offset, chunk->data, chunk->size);
 }
 
+static bool was_begun_before(const struct session *s, const struct target *target);
+
+/* Does the unit hold an image's part of it, or the beginning of that and then nothing? */
+static bool unit_is_of(const uint8_t *unit, const struct erase_unit *place, const uint8_t *image, size_t size)
+{
+        size_t n = place->offset < size ? MIN((size_t)place->size, size - place->offset) : 0;
+        size_t equal = n > 0 ? bytes_common_prefix(unit, image + place->offset, n) : 0;
+
+        return (equal == n && n > 0) || bytes_all(unit + equal, place->size - equal, 0xff);
+}
+
+/* What an interrupted write of ours leaves: each unit of an image that we know, or have saved; and one, at most, that was begun and
+ * in which power failed.  Anything else that is unknown was put there by somebody since. */
+static bool is_own_work(const struct session *s, const struct target *target)
+{
+        unsigned n_broken = 0;
+
+        for (size_t u = 0; u < target->survey.n_units; u++) {
+                const struct erase_unit *place = &target->survey.units[u];
+                const uint8_t *unit = s->save_buffer + place->offset;
+                bool explained = bytes_all(unit, place->size, 0xff) ||
+                                 (target->wanted && unit_is_of(unit, place, target->wanted, target->wanted_size));
+
+                for (size_t i = 0; i < target->n_candidates && !explained; i++)
+                        explained = unit_is_of(unit, place, target->candidates[i]->data, target->candidates[i]->size);
+                if (!explained && (++n_broken > 1 ||
+                                   s->events->get_wear(s->userdata, target->partition.name, (unsigned)u) == 0))
+                        return false;
+        }
+        return true;
+}
+
 static void save_was_read(struct session *s)
 {
         struct target *target = &s->targets[s->target];
@@ -816,6 +849,18 @@ static void save_was_read(struct session *s)
         int r;
 
         s->on_chunk = NULL;
+        if (was_begun_before(s, target)) {
+                bool ours = is_own_work(s, target);
+
+                if (ours || s->wish.begun_unattended) {
+                        /* Ours is no loss; somebody else's is not touched for a recovery that nobody asked for. */
+                        free(take_ptr(s->save_buffer));
+                        target->saved = ours;
+                        target->not_ours = !ours;
+                        save_next(s);
+                        return;
+                }
+        }
         while (size > 0 && s->save_buffer[size - 1] == 0xff)
                 size--;
         r = store_save(s->context.store, s->wish.camera, target->partition.name, s->save_buffer, size, on_saved, s);
@@ -851,10 +896,11 @@ static bool head_fits(const struct target *target)
 
 static bool needs_saving(const struct session *s, const struct target *target)
 {
-        return !target->saved && survey_content(&target->survey) == CONTENT_UNKNOWN &&
+        if (target->partition.role == PARTITION_BOOTLOADER && was_begun_before(s, target))
+                return false;
+        return !target->saved && !target->not_ours && survey_content(&target->survey) == CONTENT_UNKNOWN &&
                (target->partition.role == PARTITION_FIRMWARE || target->partition.role == PARTITION_BOOTLOADER) &&
-               (target->head_only ? !head_fits(target) : survey_count_differing(&target->survey) > 0) &&
-               !was_begun_before(s, target);
+               (target->head_only ? !head_fits(target) : survey_count_differing(&target->survey) > 0);
 }
 
 static void save_next(struct session *s)
@@ -982,7 +1028,8 @@ static void gather_evidence(struct session *s, struct verdict_evidence *evidence
                 for (size_t u = 0; u < target->survey.n_units; u++)
                         target->units[u] = (struct verdict_unit){
                                 .differs = target->survey.differs[u],
-                                .erases = s->events->get_wear(s->userdata, target->partition.name, (unsigned)u),
+                                .erases = target->not_ours ? 0 :
+                                          s->events->get_wear(s->userdata, target->partition.name, (unsigned)u),
                         };
                 *vt = (struct verdict_target){
                         .role = target->partition.role,

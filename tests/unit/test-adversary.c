@@ -489,6 +489,54 @@ static void recovered_by_others(void **state)
         lab_expect_flash(camera, mine);
 }
 
+/* The same, and here it is not seen running before its bootloader is held: his firmware is not replaced for a recovery that he
+ * did not ask for. */
+static void recovered_elsewhere(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new = lab_release(lab, SIM_OPENMV3, "5.0.0");
+        struct lab_image *mine = lab_firmware(lab, SIM_OPENMV3, "FIRMWARE", "mine", 99, 1000001);
+        struct lab_camera *camera;
+
+        lab_import(lab, new);
+        camera = known_camera(lab, SIM_OPENMV3, new);
+        cut_off(camera, new, 5000, 0x20000);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_SILENT, 20 * SEC);
+        lab_replug(camera);
+        lab_wait_writing(camera, 30000, 60 * SEC);
+        lab_unplug(camera);
+        lab_install(camera, mine);
+        lab_reset_counters(camera);
+        lab_plug(camera, PORT);
+        lab_run(lab, 60 * SEC);
+        lab_expect_only_read(camera);
+        lab_expect_flash(camera, mine);
+        lab_expect_update(camera, UPDATE_REFUSED, "unknown-firmware");
+}
+
+/* A unit that was broken by a loss of power is no firmware of anybody, and no word is needed to go on. */
+static void power_lost_in_a_unit(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new = lab_release(lab, SIM_OPENMV3, "5.0.0");
+        struct lab_camera *camera;
+
+        lab_import(lab, new);
+        camera = known_camera(lab, SIM_OPENMV3, new);
+        cut_off(camera, new, 5000, 0x20000);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_SILENT, 20 * SEC);
+        lab_replug(camera);
+        lab_wait_writing(camera, 30000, 60 * SEC);
+        lab_unplug(camera);
+        assert_int_equal(sim_camera_partition_poke(camera->sim, "FIRMWARE", 0x1ff00, "half", 4), 0);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, new);
+        assert_null(store_saved(lab->store, camera->key, NULL));
+}
+
 /* --- row 5 --- */
 
 /* A firmware update waits, and the camera comes in ROM DFU with somebody's own bootloader. */
@@ -604,6 +652,8 @@ int main(int argc, char *argv[])
                 CASE("/adversary/saved/not-again-by-the-next-wish", saved_once),
                 CASE("/adversary/saved/others-work-in-between", others_work_in_between),
                 CASE("/adversary/saved/recovered-by-others", recovered_by_others),
+                CASE("/adversary/saved/recovered-elsewhere", recovered_elsewhere),
+                CASE("/adversary/saved/power-lost-in-a-unit", power_lost_in_a_unit),
                 CASE("/adversary/bootloader/an-unknown-one-stays-for-a-firmware-update", own_bootloader),
                 CASE("/adversary/clock/a-host-that-slept-once", slept_once),
                 CASE("/adversary/clock/a-host-that-sleeps-meanwhile", sleeps_meanwhile),

@@ -351,6 +351,14 @@ static void blank(struct patient *p, uint32_t from, uint32_t to)
         assert_int_equal(sim_camera_partition_poke(p->lab->sim, "FIRMWARE", from, data, to - from), 0);
 }
 
+/* A person's wish that is open replaces what stands there, whosever it is (and saves it). */
+static bool is_asked_for(const struct patient *p)
+{
+        const struct camera *camera = lab_known(p->lab);
+
+        return camera && update_is_open(camera->update) && strcmp(camera->update->record.wish, "unattended") != 0;
+}
+
 /* Only of one that is unplugged. */
 static void damage(struct soak *soak, struct patient *p)
 {
@@ -376,7 +384,7 @@ static void damage(struct soak *soak, struct patient *p)
                 break;
         case 4:
                 lab_install(p->lab, p->mine);
-                p->has_mine = true;
+                p->has_mine = !is_asked_for(p);
                 break;
         case 5:
                 if (p->board != SIM_OPENMV_N6)
@@ -528,8 +536,8 @@ static void be_kind_to(struct soak *soak, struct patient *p)
                 if (is_well(p))
                         return;
                 camera = lab_known(p->lab);
-                if (camera && camera->attached && (camera->state == CAMERA_ASKING || camera->state == CAMERA_UNPROVEN ||
-                                                   camera->state == CAMERA_FAILED)) {
+                if (camera && (camera->state == CAMERA_ASKING || camera->state == CAMERA_UNPROVEN ||
+                               camera->state == CAMERA_FAILED || camera->state == CAMERA_SILENT)) {
                         struct request request = {
                                 .wish = WISH_RECOVER, .replace_unknown = true,
                                 .board = camera->provisional ? sim_board_name(p->board) : NULL,
@@ -646,6 +654,7 @@ static void soak_run(unsigned seed, size_t steps)
         state_directory(&soak, 0, path);
         start(&soak);
         add_cameras(&soak);
+        lab_run(soak.lab, SEC);         /* what was imported is on the disk */
         for (soak.step = 0; soak.step < steps; soak.step++)
                 one_step(&soak);
         be_kind(&soak);
