@@ -14,6 +14,7 @@ TAILQ_HEAD(update_list, update);
 
 struct registry {
         struct session_context context;
+        uint64_t hurry_until;           /* context's */
         struct registry_settings settings;
         struct {
                 const struct registry_observer *observer;

@@ -65,6 +65,7 @@ int registry_new(const struct session_context *context, const struct registry_se
         if (!registry)
                 return -ENOMEM;
         registry->context = *context;
+        registry->context.hurry_until = &registry->hurry_until;
         registry->settings = *settings;
         registry->next_update = journal_last_update_number(context->journal) + 1;
         TAILQ_INIT(&registry->cameras);

@@ -26,6 +26,8 @@
 #define SESSION_TARGETS_MAX 8
 #define FILESYSTEM_ZEROS  4096          /* "erase filesystem" is a block of zeros (boards.md section 3) */
 #define CONFIG_MAX        512
+#define HURRY             (100 * MSEC)  /* after a bootloader came: opening and pinning take a few milliseconds each */
+#define GIVE_WAY_MAX      (500 * MSEC)  /* in one session */
 #define ALT_NAME_MAX      128           /* no string descriptor is longer; the memory map of an F42x has 83 characters */
 #define FIRST_DFU_GENERATION "4.6.0"    /* first release that expects the DFU bootloader and its file system's place (dfu.md A.1) */
 
@@ -106,6 +108,8 @@ struct session {
         bool stopping;
         struct usb_setup ahead[USB_QUEUE_MAX - 1];      /* requests sent before the machine asked for them */
         size_t n_ahead;
+        bool giving_way;                /* the timer ends it; then goes on what current says */
+        uint64_t gave_way;              /* so far */
         bool draining;                  /* they are taken back; then goes on what current says */
         bool waiting_for_machine;       /* the timer is the machine's MACHINE_WAIT */
 
@@ -285,13 +289,18 @@ static bool may_go_ahead(const struct usb_setup *request)
 
 static void on_reply(void *userdata, enum usb_result result, const uint8_t *data, size_t actual);
 
+static bool others_hurry(const struct session *s)
+{
+        return loop_now(s->context.loop) < *s->context.hurry_until;
+}
+
 /* request was just sent for the machine as it is now; before: the one before it. */
 static void look_ahead(struct session *s, struct usb_setup request, struct usb_setup before)
 {
         struct dfu copy = s->dfu;
 
         /* A comparison may stop at its first block: only where reading goes on is it worth to read ahead. */
-        if (in_rom(s) || (request.request == DFU_UPLOAD && s->dfu.machine.progress == 0))
+        if (in_rom(s) || (request.request == DFU_UPLOAD && (s->dfu.machine.progress == 0 || others_hurry(s))))
                 return;
         for (size_t i = 0; i < s->n_ahead; i++) {
                 struct machine_reply reply;
@@ -361,6 +370,20 @@ static void on_machine_failed(struct session *s, const struct machine_step *step
                          "%s: %s", session_step_to_string(s->step), op_failure(step, buffer, sizeof(buffer)));
 }
 
+/* A bootloader that is not held within its window is lost; a comparison can wait a moment for the bus and the processor. */
+static bool give_way(struct session *s)
+{
+        uint64_t wait;
+
+        if ((s->step != SESSION_COMPARING && s->step != SESSION_SAVING) || !others_hurry(s) || s->gave_way >= GIVE_WAY_MAX)
+                return false;
+        wait = *s->context.hurry_until - loop_now(s->context.loop);
+        s->gave_way += wait;
+        s->giving_way = true;
+        timer_set(&s->timer, wait);
+        return true;
+}
+
 static void take_machine_step(struct session *s, struct machine_step step)
 {
         struct machine *machine = machine_of(s);
@@ -368,6 +391,8 @@ static void take_machine_step(struct session *s, struct machine_step step)
 
         switch (step.kind) {
         case MACHINE_REQUEST:
+                if (!s->enough && give_way(s))
+                        return;
                 if (s->enough) {
                         /* A comparison that has seen enough.  The OpenMV bootloader's UPLOAD leaves no state behind; the ROM
                          * sits in dfuUPLOAD-IDLE and is brought back to dfuIDLE first. */
@@ -1760,6 +1785,9 @@ static void on_timer(void *userdata)
         if (s->waiting_for_machine) {
                 s->waiting_for_machine = false;
                 on_machine_step(s, in_rom(s) ? dfuse_next(&s->dfuse, NULL) : dfu_next(&s->dfu, NULL));
+        } else if (s->giving_way) {
+                s->giving_way = false;
+                take_machine_step(s, s->current);
         } else if (s->step == SESSION_LEAVING)
                 on_leave_deadline(s);
 }
@@ -1784,6 +1812,8 @@ int session_new(const struct session_context *context, const struct session_even
                 .step = SESSION_OPENING,
         };
         s->subject = (struct log_subject){ .camera = s->wish.camera, .port = s->sighting.port };
+        if (mode == CAMERA_MODE_BOOTLOADER)
+                *context->hurry_until = loop_now(context->loop) + HURRY;
         timer_init(&s->timer, context->loop, on_timer, s);
         r = usb_open(context->usb, sighting->node, /* interface= */ 0, OPEN_DEADLINE, on_open, s, &s->opening);
         if (r < 0) {

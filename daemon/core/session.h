@@ -37,6 +37,9 @@ struct session_context {
         /* The administrator's pin for a board; NULL: none.  The member may be NULL. */
         const char *(*pin)(void *userdata, const char *board_id);
         void *pin_userdata;
+        /* Until then (loop_now()) a bootloader that has just come may be about to be pinned; shared by all sessions.  Who only
+         * reads gives way. */
+        uint64_t *hurry_until;
 };
 
 /* Row 7, with the pin: what store_choose() says, for this board and layout. */

@@ -23,10 +23,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <libusb.h>
+#include <linux/usbdevice_fs.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
+#include <sys/ioctl.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -176,11 +178,17 @@ static int error_from_libusb(int error, int fd)
 
 static int connection_open(struct connection *connection, const char *node, const atomic_bool *abandoned)
 {
+        unsigned interface = connection->interface;
         int r;
 
         connection->fd = open(node, O_RDWR | O_CLOEXEC | O_NOCTTY);
         if (connection->fd < 0)
                 return -errno;
+
+        /* First of all, and by the kernel's own word: a device that somebody else holds is not even asked for its configuration.
+         * That libusb claims it again on the same descriptor is no contradiction for the kernel. */
+        if (ioctl(connection->fd, USBDEVFS_CLAIMINTERFACE, &interface) < 0 && errno == EBUSY)
+                return -EBUSY;
 
         r = libusb_init(&connection->context);
         if (r < 0) {
