@@ -748,7 +748,7 @@ static bool firmware_is_incomplete(const struct session *s)
                         continue;
                 /* Power that was lost in the middle of a unit makes an unknown image of a half-written one. */
                 if (content_is_incomplete(content) ||
-                    (content == CONTENT_UNKNOWN && was_begun_before(s, target)))
+                    (content == CONTENT_UNKNOWN && !target->not_ours && was_begun_before(s, target)))
                         return true;
         }
         return false;
@@ -834,8 +834,6 @@ static void save_chunk(struct session *s, const struct machine_chunk *chunk)
         if (offset + chunk->size <= s->save_size)
                 memcpy(s->save_buffer + offset, chunk->data, chunk->size);
 }
-
-static bool was_begun_before(const struct session *s, const struct target *target);
 
 /* Does the unit hold an image's part of it, or the beginning of that and then nothing? */
 static bool unit_is_of(const uint8_t *unit, const struct erase_unit *place, const uint8_t *image, size_t size)

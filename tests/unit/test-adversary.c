@@ -508,8 +508,7 @@ static void recovered_elsewhere(void **state)
         lab_unplug(camera);
         lab_install(camera, mine);
         lab_reset_counters(camera);
-        lab_plug(camera, PORT);
-        lab_run(lab, 60 * SEC);
+        lab_plug_until_running(camera, PORT);
         lab_expect_only_read(camera);
         lab_expect_flash(camera, mine);
         lab_expect_update(camera, UPDATE_REFUSED, "unknown-firmware");
