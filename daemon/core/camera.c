@@ -308,6 +308,14 @@ static void refuse_update(struct camera *camera, const char *message)
                 end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(camera->reason), message);
 }
 
+/* A board that somebody named and the device contradicts is not its board. */
+static void camera_disown_board(struct camera *camera)
+{
+        camera->board = NULL;
+        camera->record.board[0] = '\0';
+        camera->word = camera->word_replace = false;
+}
+
 static void on_end(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message)
 {
         struct camera *camera = userdata;
@@ -349,6 +357,8 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_HELD:
                 camera_log(camera, LOG_NOTICE, "not written: %s", message);
                 refuse_update(camera, message);
+                if (camera->provisional && camera->reason == REASON_CONTRADICTED)
+                        camera_disown_board(camera);
                 camera_event(camera, EVENT_HOLD);
                 break;
         case SESSION_END_NO_FIRMWARE:

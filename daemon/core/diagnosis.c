@@ -120,8 +120,8 @@ static struct diagnosis from_verdict(const struct diagnosis_facts *f)
         case _VERDICT_REASON_MAX:
                 break;
         }
-        return say(DIAGNOSIS_REFUSED, verdict_reason_text(f->reason), "Nothing was written. To decide yourself: camrescue recover %s",
-                   f->name);
+        /* The reason says what to do; asking again would be refused again. */
+        return say(DIAGNOSIS_REFUSED, verdict_reason_text(f->reason), "Nothing was written.");
 }
 
 static struct diagnosis when_silent(const struct diagnosis_facts *f)
