@@ -255,7 +255,8 @@ restart_daemon() {
 }
 
 cam() {
-	timeout "${CAM_TIMEOUT:-120}" "$camrescue" --bus-address "$bus_address" "$@"
+	# Otherwise a signal is followed by SIGCONT, which would undo the stop by which LeakSanitizer begins, for ever.
+	timeout --foreground "${CAM_TIMEOUT:-120}" "$camrescue" --bus-address "$bus_address" "$@"
 }
 
 wait_status() {
