@@ -428,9 +428,10 @@ enum exit_code verb_watch(struct client *client, int argc, char **argv)
         for (int i = 0; i < watch.n_names; i++) {
                 int match = camera_match(bus, watch.names[i], &camera);
 
-                /* One may wait for a camera that was never here. */
-                if (match == NAME_NONE && watch.until.given)
-                        client_note(client, "No camera \"%s\" yet; waiting for it.", watch.names[i]);
+                /* One may wait for a camera that was never here, and for whichever comes to a port. */
+                if (watch.until.given && (match == NAME_NONE || (match == NAME_AMBIGUOUS && name_is_port(watch.names[i]))))
+                        client_note(client, match == NAME_NONE ? "No camera \"%s\" yet; waiting for it."
+                                            : "Several cameras were at %s; waiting for one to be there.", watch.names[i]);
                 else if (match != NAME_FOUND)
                         return camera_named(client, bus, watch.names[i], &camera);
         }

@@ -470,9 +470,15 @@ static struct answer row_worn(const struct verdict_evidence *evidence)
 
 static struct answer row_nothing_to_do(const struct verdict_evidence *evidence)
 {
-        for (size_t t = 0; t < n_targets(evidence); t++)
-                if (has_differences(&evidence->targets[t]))
+        for (size_t t = 0; t < n_targets(evidence); t++) {
+                const struct verdict_target *target = &evidence->targets[t];
+
+                if (has_differences(target))
                         return go();
+                /* Nothing at hand to compare it with is not "whole": row 4 asks. */
+                if (is_unattended(evidence) && target->role == PARTITION_FIRMWARE && target->content == CONTENT_UNKNOWN)
+                        return go();
+        }
         return leave(REASON_NOTHING_TO_DO, 0);
 }
 

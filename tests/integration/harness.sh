@@ -161,6 +161,7 @@ start_bus() {
 		    <allow send_destination="*" eavesdrop="true"/>
 		    <allow eavesdrop="true"/>
 		    <allow own="*"/>
+		    <allow user="*"/>
 		  </policy>
 		</busconfig>
 	END
