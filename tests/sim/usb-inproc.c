@@ -58,7 +58,8 @@ struct usb_inproc_camera {
 
 struct usb_inproc {
         struct loop *loop;
-        uint64_t enumeration_us, event_us;
+        uint64_t enumeration_us, event_us, latency_us;
+        size_t queue;
         struct sim_host sim_host;       /* trace is NULL unless wanted: lines cost more than requests */
         bool trace;
         usb_inproc_event_fn on_event;
@@ -348,6 +349,7 @@ int usb_inproc_new(struct loop *loop, struct usb_inproc **ret)
         host->loop = loop;
         host->enumeration_us = USB_INPROC_ENUMERATION;
         host->event_us = USB_INPROC_EVENT_DELAY;
+        host->queue = USB_QUEUE_MAX;
         host->sim_host = silent_host;
         usb_inproc_set_trace(host, getenv("BENCH_TRACE") != NULL);
         TAILQ_INIT(&host->events);
@@ -397,6 +399,17 @@ void usb_inproc_set_delays(struct usb_inproc *host, uint64_t enumeration, uint64
 {
         host->enumeration_us = enumeration;
         host->event_us = event;
+}
+
+void usb_inproc_set_queue(struct usb_inproc *host, size_t n)
+{
+        assert(n >= 1 && n <= USB_QUEUE_MAX);
+        host->queue = n;
+}
+
+void usb_inproc_set_latency(struct usb_inproc *host, uint64_t latency)
+{
+        host->latency_us = latency;
 }
 
 void usb_inproc_set_trace(struct usb_inproc *host, bool trace)
@@ -515,28 +528,40 @@ struct usb {
         unsigned n_open;
 };
 
-/* One control transfer of ours: a request of an open device, or the GET_CONFIGURATION of opening. */
-struct request {
-        struct sim_urb urb;
-        bool in_flight, ended;
-        int status;
-        size_t actual;
-        struct defer *later;
-        uint8_t data[USB_MAX_TRANSFER];
+enum request_state {
+        REQUEST_NONE,
+        REQUEST_WAITING,                /* behind another one */
+        REQUEST_WITH_DEVICE,
+        REQUEST_ENDED,                  /* its owner has not been told yet */
 };
 
 enum end { END_BY_DEVICE, END_BY_CLOCK, END_BY_OWNER };
+
+/* One control transfer of ours: a request of an open device, or the GET_CONFIGURATION of opening. */
+struct request {
+        struct sim_urb urb;
+        enum request_state state;
+        enum end end;
+        int status;
+        size_t actual;
+        struct usb_device *device;      /* NULL: of an opening, whose "later" is called */
+        struct defer *later;
+        uint64_t timeout;               /* runs from when it is the first in the queue */
+        uint64_t told_at;
+        usb_done_fn on_done;
+        void *userdata;
+        uint8_t data[USB_MAX_TRANSFER];
+};
 
 struct usb_device {
         struct usb *usb;
         struct attachment *attachment;
         uint8_t interface;
-        struct request request;
-        struct timer timeout;
-        struct defer later;
-        enum end end;
-        usb_done_fn on_done;
-        void *userdata;
+        struct request requests[USB_QUEUE_MAX]; /* a ring: n of them from first on; at most one is with the device */
+        size_t first, n;
+        struct timer timeout;           /* of the first in the queue */
+        struct defer next;              /* the device is given the next request */
+        struct timer tell;              /* the owner hears of the end of the first */
         bool telling, freed;
 };
 
@@ -592,18 +617,39 @@ bool usb_is_idle(const struct usb *usb)
         return usb->n_open == 0;
 }
 
+static struct request *nth(struct usb_device *device, size_t i)
+{
+        return &device->requests[(device->first + i) % USB_QUEUE_MAX];
+}
+
+static void arm_telling(struct usb_device *device)
+{
+        const struct request *request = nth(device, 0);
+        uint64_t now = loop_now(device->usb->host->loop);
+
+        if (device->n > 0 && request->state == REQUEST_ENDED)
+                timer_set(&device->tell, request->told_at > now ? request->told_at - now : 0);
+}
+
 static void request_complete(struct sim_urb *urb, int status, size_t actual)
 {
         struct request *request = urb->fe_private;
+        struct usb_device *device = request->device;
 
-        request->in_flight = false;
-        request->ended = true;
+        request->state = REQUEST_ENDED;
         request->status = status;
         request->actual = actual;
-        defer_call(request->later);
+        if (!device) {
+                defer_call(request->later);
+                return;
+        }
+        request->told_at = loop_now(device->usb->host->loop) + device->usb->host->latency_us;
+        /* Endpoint 0 goes on with what is queued, whatever became of this one and before anybody hears of it. */
+        defer_call(&device->next);
+        arm_telling(device);
 }
 
-static void request_begin(struct request *request, struct attachment *attachment, const struct usb_setup *setup, const uint8_t *data)
+static void request_fill(struct request *request, const struct usb_setup *setup, const uint8_t *data)
 {
         request->urb = (struct sim_urb){ .data = request->data, .fe_private = request, .setup = { setup->request_type, setup->request } };
         put_le16(request->urb.setup + 2, setup->value);
@@ -611,47 +657,63 @@ static void request_begin(struct request *request, struct attachment *attachment
         put_le16(request->urb.setup + 6, setup->length);
         if (!(setup->request_type & 0x80) && data)
                 memmove(request->data, data, setup->length);
-        request->ended = false;
+        request->state = REQUEST_WAITING;
+        request->end = END_BY_DEVICE;
+}
+
+static void request_begin(struct request *request, struct attachment *attachment)
+{
         if (attachment->gone) {
                 request_complete(&request->urb, -ENODEV, 0);
                 return;
         }
-        request->in_flight = true;
+        request->state = REQUEST_WITH_DEVICE;
         sim_camera_submit(attachment->camera->sim, &request->urb);
 }
 
 /* It ends, but who waits is told later. */
 static void request_cancel(struct request *request, struct attachment *attachment)
 {
-        if (request->in_flight)
+        if (request->state == REQUEST_WAITING)
+                request_complete(&request->urb, -ENOENT, 0);
+        else if (request->state == REQUEST_WITH_DEVICE)
                 (void)sim_camera_cancel(attachment->camera->sim, &request->urb);
 }
 
 /* - requests of an open device - */
 
+/* The last first: what stands behind does not go out because what stood before it was taken back. */
+static void device_cancel(struct usb_device *device)
+{
+        for (size_t i = device->n; i > 0; i--)
+                request_cancel(nth(device, i - 1), device->attachment);
+}
+
 static void device_close(struct usb_device *device)
 {
+        device_cancel(device);
         device->attachment->claimed_by_us &= ~(1u << device->interface);
         attachment_unref(device->attachment);
         timer_deinit(&device->timeout);
-        defer_deinit(&device->later);
+        timer_deinit(&device->tell);
+        defer_deinit(&device->next);
         device->usb->n_open--;
         free(device);
 }
 
-static enum usb_result result_of(const struct usb_device *device)
+static enum usb_result result_of(const struct request *request)
 {
-        switch (device->request.status) {
+        switch (request->status) {
         case 0:
                 return USB_OK;
         case -EPIPE:
                 return USB_STALL;
         case -ENOENT:
         case -ECONNRESET:
-                return device->end == END_BY_CLOCK ? USB_TIMEOUT : USB_CANCELLED;
+                return request->end == END_BY_CLOCK ? USB_TIMEOUT : USB_CANCELLED;
         case -ESHUTDOWN:
         case -ENODEV:
-                return device->attachment->gone ? USB_GONE : USB_IO;
+                return request->device->attachment->gone ? USB_GONE : USB_IO;
         case -EOVERFLOW:
                 return USB_OVERFLOW;
         default:
@@ -659,55 +721,91 @@ static enum usb_result result_of(const struct usb_device *device)
         }
 }
 
-static void on_later(void *userdata)
+static void on_next(void *userdata)
 {
         struct usb_device *device = userdata;
-        bool in = device->request.urb.setup[0] & 0x80;
 
-        timer_clear(&device->timeout);
-        device->request.ended = false;
-        device->telling = true;
-        device->on_done(device->userdata, result_of(device), in ? device->request.data : NULL, device->request.actual);
-        device->telling = false;
-        if (device->freed) {
-                request_cancel(&device->request, device->attachment);
-                device_close(device);
+        for (size_t i = 0; i < device->n; i++) {
+                struct request *request = nth(device, i);
+
+                if (request->state == REQUEST_WITH_DEVICE)
+                        return;
+                if (request->state == REQUEST_WAITING) {
+                        request_begin(request, device->attachment);
+                        return;
+                }
         }
+}
+
+static void on_tell(void *userdata)
+{
+        struct usb_device *device = userdata;
+
+        while (device->n > 0 && nth(device, 0)->state == REQUEST_ENDED &&
+               nth(device, 0)->told_at <= loop_now(device->usb->host->loop)) {
+                struct request *request = nth(device, 0);
+                bool in = request->urb.setup[0] & 0x80;
+
+                timer_clear(&device->timeout);
+                request->state = REQUEST_NONE;
+                device->first = (device->first + 1) % USB_QUEUE_MAX;
+                device->n--;
+                if (device->n > 0)
+                        timer_set(&device->timeout, nth(device, 0)->timeout);
+
+                device->telling = true;
+                request->on_done(request->userdata, result_of(request), in ? request->data : NULL, request->actual);
+                device->telling = false;
+                if (device->freed) {
+                        device_close(device);
+                        return;
+                }
+        }
+        arm_telling(device);
 }
 
 static void on_timeout(void *userdata)
 {
         struct usb_device *device = userdata;
 
-        if (device->end == END_BY_DEVICE)
-                device->end = END_BY_CLOCK;
-        request_cancel(&device->request, device->attachment);
+        for (size_t i = 0; i < device->n; i++) {
+                struct request *request = nth(device, i);
+
+                if (request->end == END_BY_DEVICE)
+                        request->end = i == 0 ? END_BY_CLOCK : END_BY_OWNER;
+        }
+        device_cancel(device);
 }
 
 int usb_submit(struct usb_device *device, const struct usb_setup *setup, const uint8_t *data,
                uint64_t timeout, usb_done_fn on_done, void *userdata)
 {
         bool in = setup->request_type & 0x80;
+        struct request *request;
 
         assert(!device->freed);
-        if (device->request.in_flight || device->request.ended)
+        if (device->n >= device->usb->host->queue)
                 return -EBUSY;
         if (setup->length > USB_MAX_TRANSFER || timeout == 0 || (!in && setup->length > 0 && !data))
                 return -EINVAL;
-        device->end = END_BY_DEVICE;
-        device->on_done = on_done;
-        device->userdata = userdata;
-        timer_set(&device->timeout, timeout);
-        request_begin(&device->request, device->attachment, setup, data);
+        request = nth(device, device->n++);
+        request_fill(request, setup, data);
+        request->device = device;
+        request->on_done = on_done;
+        request->userdata = userdata;
+        request->timeout = timeout;
+        if (device->n == 1)
+                timer_set(&device->timeout, timeout);
+        on_next(device);
         return 0;
 }
 
 void usb_cancel(struct usb_device *device)
 {
-        if (!device->request.in_flight || device->end != END_BY_DEVICE)
-                return;
-        device->end = END_BY_OWNER;
-        request_cancel(&device->request, device->attachment);
+        for (size_t i = 0; i < device->n; i++)
+                if (nth(device, i)->end == END_BY_DEVICE)
+                        nth(device, i)->end = END_BY_OWNER;
+        device_cancel(device);
 }
 
 struct usb_device *usb_device_free(struct usb_device *device)
@@ -716,10 +814,8 @@ struct usb_device *usb_device_free(struct usb_device *device)
                 return NULL;
         assert(!device->freed);
         device->freed = true;
-        if (!device->telling) {
-                request_cancel(&device->request, device->attachment);
+        if (!device->telling)
                 device_close(device);
-        }
         return NULL;
 }
 
@@ -770,10 +866,10 @@ static void opening_claim(struct usb_opening *opening)
         device->usb = opening->usb;
         device->attachment = attachment_ref(attachment);
         device->interface = opening->interface;
-        device->request.later = &device->later;
         attachment->claimed_by_us |= bit;
         timer_init(&device->timeout, opening->usb->host->loop, on_timeout, device);
-        defer_init(&device->later, opening->usb->host->loop, on_later, device);
+        timer_init(&device->tell, opening->usb->host->loop, on_tell, device);
+        defer_init(&device->next, opening->usb->host->loop, on_next, device);
         opening_end(opening, 0, device);
 }
 
@@ -792,7 +888,7 @@ static void on_opening(void *userdata)
         struct usb_opening *opening = userdata;
         struct usb_inproc_camera *camera;
 
-        if (opening->request.ended) {
+        if (opening->request.state == REQUEST_ENDED) {
                 /* Whatever it said: libusb goes on without an answer. */
                 opening_claim(opening);
                 return;
@@ -809,7 +905,8 @@ static void on_opening(void *userdata)
         }
         opening->attachment = attachment_ref(camera->attachment);
         timer_set(&opening->wrap_timeout, WRAP_TIMEOUT);
-        request_begin(&opening->request, opening->attachment, &(struct usb_setup){ .request_type = 0x80, .request = 8, .length = 1 }, NULL);
+        request_fill(&opening->request, &(struct usb_setup){ .request_type = 0x80, .request = 8, .length = 1 }, NULL);
+        request_begin(&opening->request, opening->attachment);
 }
 
 static void on_wrap_timeout(void *userdata)

@@ -34,6 +34,10 @@ struct usb_inproc *usb_inproc_free(struct usb_inproc *host);
 typedef void (*usb_inproc_event_fn)(void *userdata, bool added, const struct sighting *sighting);
 void usb_inproc_on_event(struct usb_inproc *host, usb_inproc_event_fn fn, void *userdata);
 void usb_inproc_set_delays(struct usb_inproc *host, uint64_t enumeration, uint64_t event);
+/* So many requests of one device in flight, USB_QUEUE_MAX unless told otherwise; one more is -EBUSY. */
+void usb_inproc_set_queue(struct usb_inproc *host, size_t n);
+/* From the end of a request until its owner hears of it; what is queued behind it goes out meanwhile. 0 unless told otherwise. */
+void usb_inproc_set_latency(struct usb_inproc *host, uint64_t latency);
 /* One line per request, event and flash operation to stderr. */
 void usb_inproc_set_trace(struct usb_inproc *host, bool trace);
 /* What is on the bus now and has been announced, as an enumeration at start-up would find it; returns how many. */

@@ -482,8 +482,16 @@ static void test_misuse(void **state)
         assert_int_equal(submit(stage, 0x21, DNLOAD, 0, NULL, 16, SEC), -EINVAL);
         assert_int_equal(submit(stage, 0xa1, UPLOAD, 0, NULL, 64, 0), -EINVAL);
         assert_int_equal(submit(stage, 0xa1, UPLOAD, 0, NULL, 64, SEC), 0);
+        for (size_t i = 1; i < USB_QUEUE_MAX; i++)
+                assert_int_equal(submit(stage, 0xa1, UPLOAD, 0, NULL, 64, SEC), 0);
         assert_int_equal(submit(stage, 0xa1, UPLOAD, 0, NULL, 64, SEC), -EBUSY);
-        assert_true(loop_run_until(stage->loop, done, stage, SEC));
+        loop_advance(stage->loop, SEC);
+        assert_int_equal(stage->n_done, USB_QUEUE_MAX);
+        usb_inproc_set_queue(stage->host, 1);
+        assert_int_equal(submit(stage, 0xa1, UPLOAD, 0, NULL, 64, SEC), 0);
+        assert_int_equal(submit(stage, 0xa1, UPLOAD, 0, NULL, 64, SEC), -EBUSY);
+        loop_advance(stage->loop, SEC);
+        assert_int_equal(stage->n_done, USB_QUEUE_MAX + 1);
 }
 
 static void test_completion_may_submit_and_free(void **state)
@@ -514,6 +522,206 @@ static void test_freed_with_a_request_in_flight(void **state)
         loop_advance(stage->loop, 500 * MSEC);
         assert_int_equal(stage->n_done, 0);
         assert_int_equal(open_node(stage, node(stage), SEC), 0);
+}
+
+/* --- several in flight --- */
+
+struct ending {
+        struct queue *queue;
+        size_t index;                   /* of submission */
+        enum usb_result result;
+        size_t actual;
+        uint8_t data[64];
+        uint64_t at;
+};
+
+struct queue {
+        struct stage *stage;
+        struct ending endings[8];
+        size_t n_submitted, n_ended;
+        size_t free_at, submit_at;      /* within the completion with that number, from 1; 0: never */
+};
+
+static void enqueue(struct queue *queue, uint8_t request, uint16_t value, uint16_t length, uint64_t timeout);
+
+static void on_ending(void *userdata, enum usb_result result, const uint8_t *data, size_t actual)
+{
+        struct ending *ending = userdata;
+        struct queue *queue = ending->queue;
+
+        assert_int_equal(ending->index, queue->n_ended++);      /* in order */
+        ending->result = result;
+        ending->actual = actual;
+        if (data)
+                memcpy(ending->data, data, MIN(actual, sizeof(ending->data)));
+        ending->at = loop_now(queue->stage->loop);
+        if (queue->n_ended == queue->free_at)
+                queue->stage->device = usb_device_free(queue->stage->device);
+        if (queue->n_ended == queue->submit_at)
+                enqueue(queue, GETSTATUS, 0, 6, SEC);
+}
+
+static void enqueue(struct queue *queue, uint8_t request, uint16_t value, uint16_t length, uint64_t timeout)
+{
+        struct usb_setup s = { .request_type = 0xa1, .request = request, .value = value, .length = length };
+        struct ending *ending = &queue->endings[queue->n_submitted];
+        size_t before = queue->n_ended;
+
+        *ending = (struct ending){ .queue = queue, .index = queue->n_submitted++ };
+        assert_int_equal(usb_submit(queue->stage->device, &s, NULL, timeout, on_ending, ending), 0);
+        assert_int_equal(queue->n_ended, before);
+}
+
+static void test_queued_in_order(void **state)
+{
+        struct stage *stage = *state;
+        struct queue queue = { .stage = stage, .submit_at = 1 };
+        struct sim_camera *sim;
+        struct sim_counters c;
+        uint64_t began;
+
+        open_bootloader(stage);
+        sim = usb_inproc_sim(stage->camera);
+        assert_int_equal(control(stage, 0x01, 11, 2, NULL, 0, SEC), USB_OK);
+        sim_camera_reset_counters(sim);
+        began = loop_now(stage->loop);
+        enqueue(&queue, UPLOAD, 0, 4096, SEC);
+        enqueue(&queue, 9, 0, 6, SEC);          /* no such request: those behind it go on */
+        enqueue(&queue, UPLOAD, 0, 8, SEC);
+        /* One at a time: the device hears of the second when it has answered the first. */
+        loop_advance(stage->loop, MSEC);
+        sim_camera_counters(sim, &c);
+        assert_int_equal(c.transfers, 1);
+        loop_advance(stage->loop, SEC);
+        assert_int_equal(queue.n_ended, 4);
+        assert_int_equal(queue.endings[0].result, USB_OK);
+        assert_int_equal(queue.endings[0].actual, 4096);
+        assert_int_equal(queue.endings[1].result, USB_STALL);
+        assert_int_equal(queue.endings[2].result, USB_OK);
+        assert_int_equal(queue.endings[2].actual, 8);
+        assert_memory_equal(queue.endings[2].data, queue.endings[0].data, 8);
+        assert_int_equal(queue.endings[3].actual, 6);
+        assert_int_equal(queue.endings[0].at - began, sim_camera_transfer_time(sim, 4096));
+        assert_int_equal(queue.endings[2].at - queue.endings[1].at, sim_camera_transfer_time(sim, 8));
+}
+
+/* A host that is slow to hear of things: what is queued goes out meanwhile, after a refusal too. */
+static void test_queued_and_slow_to_hear(void **state)
+{
+        struct stage *stage = *state;
+        struct queue queue = { .stage = stage };
+        struct sim_counters c;
+
+        open_bootloader(stage);
+        sim_camera_reset_counters(usb_inproc_sim(stage->camera));
+        usb_inproc_set_latency(stage->host, 100 * MSEC);
+        for (int i = 0; i < 3; i++)
+                enqueue(&queue, i == 0 ? 9 : UPLOAD, 0, 6, SEC);
+        loop_advance(stage->loop, 50 * MSEC);
+        sim_camera_counters(usb_inproc_sim(stage->camera), &c);
+        assert_int_equal(c.transfers, 3);
+        assert_int_equal(queue.n_ended, 0);
+        loop_advance(stage->loop, 100 * MSEC);
+        assert_int_equal(queue.n_ended, 3);
+        assert_int_equal(queue.endings[0].result, USB_STALL);
+        assert_int_equal(queue.endings[2].result, USB_OK);
+}
+
+/* The deadline of the second runs from when it is first. */
+static void test_queued_deadlines(void **state)
+{
+        struct stage *stage = *state;
+        struct queue queue = { .stage = stage };
+        struct sim_counters c;
+        uint64_t began;
+
+        open_bootloader(stage);
+        sim_camera_add_fault(usb_inproc_sim(stage->camera), &(struct sim_fault){ .kind = SIM_FAULT_NAK, .request_type = 0xa1, .request = GETSTATUS, .count = 1 });
+        sim_camera_reset_counters(usb_inproc_sim(stage->camera));
+        began = loop_now(stage->loop);
+        enqueue(&queue, UPLOAD, 0, 4096, 10 * SEC);
+        enqueue(&queue, GETSTATUS, 0, 6, SEC);
+        enqueue(&queue, UPLOAD, 0, 64, 10 * SEC);
+        loop_advance(stage->loop, 20 * SEC);
+        assert_int_equal(queue.n_ended, 3);
+        assert_int_equal(queue.endings[0].result, USB_OK);
+        assert_int_equal(queue.endings[1].result, USB_TIMEOUT);
+        assert_int_equal(queue.endings[1].at - queue.endings[0].at, SEC);
+        /* What stood behind the one that ran out of time is taken back with it, and was never sent. */
+        assert_int_equal(queue.endings[2].result, USB_CANCELLED);
+        assert_int_equal(queue.endings[2].at - began, SEC + sim_camera_transfer_time(usb_inproc_sim(stage->camera), 4096));
+        sim_camera_counters(usb_inproc_sim(stage->camera), &c);
+        assert_int_equal(c.upload, 1);
+}
+
+static void test_queued_cancelled(void **state)
+{
+        struct stage *stage = *state;
+        struct queue queue = { .stage = stage };
+        struct sim_counters c;
+
+        open_bootloader(stage);
+        sim_camera_reset_counters(usb_inproc_sim(stage->camera));
+        for (int i = 0; i < 3; i++)
+                enqueue(&queue, UPLOAD, 0, 4096, SEC);
+        loop_advance(stage->loop, sim_camera_transfer_time(usb_inproc_sim(stage->camera), 4096) + MSEC);
+        assert_int_equal(queue.n_ended, 1);
+        usb_cancel(stage->device);
+        usb_cancel(stage->device);
+        assert_int_equal(queue.n_ended, 1);
+        loop_advance(stage->loop, SEC);
+        assert_int_equal(queue.n_ended, 3);
+        assert_int_equal(queue.endings[0].result, USB_OK);
+        assert_int_equal(queue.endings[1].result, USB_CANCELLED);
+        assert_int_equal(queue.endings[2].result, USB_CANCELLED);
+        sim_camera_counters(usb_inproc_sim(stage->camera), &c);
+        assert_int_equal(c.upload, 2);
+        assert_int_equal(control(stage, 0xa1, UPLOAD, 0, NULL, 64, SEC), USB_OK);
+}
+
+static void test_queued_and_gone(void **state)
+{
+        struct stage *stage = *state;
+        struct queue queue = { .stage = stage };
+
+        open_bootloader(stage);
+        for (int i = 0; i < 3; i++)
+                enqueue(&queue, UPLOAD, 0, 4096, SEC);
+        loop_advance(stage->loop, MSEC);
+        usb_inproc_port_unplug(stage->camera);
+        assert_int_equal(queue.n_ended, 0);
+        loop_advance(stage->loop, SEC);
+        assert_int_equal(queue.n_ended, 3);
+        for (int i = 0; i < 3; i++)
+                assert_int_equal(queue.endings[i].result, USB_GONE);
+}
+
+static void test_queued_and_freed(void **state)
+{
+        struct stage *stage = *state;
+        struct queue queue = { .stage = stage };
+        struct sim_counters c;
+
+        open_bootloader(stage);
+        sim_camera_reset_counters(usb_inproc_sim(stage->camera));
+        for (int i = 0; i < 3; i++)
+                enqueue(&queue, UPLOAD, 0, 4096, SEC);
+        loop_advance(stage->loop, MSEC);
+        stage->device = usb_device_free(stage->device);
+        loop_advance(stage->loop, SEC);
+        assert_int_equal(queue.n_ended, 0);
+        sim_camera_counters(usb_inproc_sim(stage->camera), &c);
+        assert_int_equal(c.upload, 1);
+
+        /* And within a completion, with the next one on its way. */
+        assert_int_equal(open_node(stage, node(stage), SEC), 0);
+        queue = (struct queue){ .stage = stage, .free_at = 1 };
+        for (int i = 0; i < 3; i++)
+                enqueue(&queue, UPLOAD, 0, 4096, SEC);
+        loop_advance(stage->loop, SEC);
+        assert_int_equal(queue.n_ended, 1);
+        assert_null(stage->device);
+        assert_false(usb_inproc_is_open(stage->camera));
 }
 
 static void test_a_dying_host_leaves_the_camera_pinned(void **state)
@@ -596,6 +804,12 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_misuse, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_completion_may_submit_and_free, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_freed_with_a_request_in_flight, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_queued_in_order, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_queued_and_slow_to_hear, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_queued_deadlines, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_queued_cancelled, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_queued_and_gone, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_queued_and_freed, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_a_dying_host_leaves_the_camera_pinned, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_port_reset, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_dead_camera_delays_no_other, setup, teardown),
