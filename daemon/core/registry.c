@@ -387,6 +387,30 @@ static bool left_a_moment_ago(const struct registry *registry, const struct came
                loop_now(registry->context.loop) - camera->gone_at < IDENTITYLESS_DEADLINE;
 }
 
+/* What was known by another name is known by its unique id from now on. */
+static void give_uid(struct registry *registry, struct camera *camera, const struct identity_result *result,
+                     const struct sighting *sighting)
+{
+        log_info("%s: %s is %s", sighting->port, camera->record.key, sighting->serial);
+        withdraw_camera(registry, camera);
+        if (camera->stored)
+                (void)journal_rename_camera(registry->context.journal, camera->record.key, result->key);
+        store_rename_camera(registry->context.store, camera->record.key, result->key);
+        snprintf(camera->record.key, sizeof(camera->record.key), "%s", result->key);
+        if (camera->update)
+                snprintf(camera->update->record.camera, sizeof(camera->update->record.camera), "%s", result->key);
+        camera->provisional = false;
+        camera->uid = result->uid;
+        camera->has_uid = true;
+        announce_camera(registry, camera);
+}
+
+static bool may_be_given_uid(const struct registry *registry, const struct camera *camera)
+{
+        return !camera->has_uid && !camera->provisional && left_a_moment_ago(registry, camera) &&
+               !update_is_open(camera->update);
+}
+
 /* The camera that this sighting is: an existing one, or a new one.  Never the wrong one: in doubt a provisional one. */
 static int match_camera(struct registry *registry, const struct sighting *sighting, struct identity_result *result,
                         struct camera **ret)
@@ -427,26 +451,21 @@ static int match_camera(struct registry *registry, const struct sighting *sighti
                                     sighting->port, sighting->serial, camera->sighting.port);
                         result->match = IDENTITY_COLLISION;
                         camera = NULL;
-                } else if (result->upgrade) {
-                        log_info("%s: %s is %s", sighting->port, camera->record.key, sighting->serial);
-                        withdraw_camera(registry, camera);
-                        if (camera->stored)
-                                (void)journal_rename_camera(registry->context.journal, camera->record.key, result->key);
-                        store_rename_camera(registry->context.store, camera->record.key, result->key);
-                        snprintf(camera->record.key, sizeof(camera->record.key), "%s", result->key);
-                        if (camera->update)
-                                snprintf(camera->update->record.camera, sizeof(camera->update->record.camera), "%s", result->key);
-                        camera->provisional = false;
-                        camera->uid = result->uid;
-                        camera->has_uid = true;
-                        announce_camera(registry, camera);
-                }
+                } else if (result->upgrade)
+                        give_uid(registry, camera, result, sighting);
                 break;
         case IDENTITY_PORT_HINT:
                 /* A running camera that cannot show its identity in this mode is the one that just left this port, for what is
                  * shown and for "did it come up"; a write needs more and is decided elsewhere. */
                 if (result->mode == CAMERA_MODE_RUNTIME && !cameras[result->index]->attached)
                         camera = cameras[result->index];
+                /* And a bootloader that follows a runtime whose serial has nothing to do with it (AE3) gives that camera its
+                 * unique id; what is written later is decided by that id alone.  A waiting update is not taken along. */
+                if (result->mode == CAMERA_MODE_BOOTLOADER && result->learnt_uid &&
+                    may_be_given_uid(registry, cameras[result->index])) {
+                        camera = cameras[result->index];
+                        give_uid(registry, camera, result, sighting);
+                }
                 break;
         case IDENTITY_NEW:
         case IDENTITY_UNPROVEN:
@@ -457,7 +476,7 @@ static int match_camera(struct registry *registry, const struct sighting *sighti
                 char key[CAMERA_KEY_MAX];
                 int r;
 
-                if (result->match == IDENTITY_NEW)
+                if (result->match == IDENTITY_NEW || (result->match == IDENTITY_PORT_HINT && result->learnt_uid))
                         snprintf(key, sizeof(key), "%s", result->key);
                 else
                         snprintf(key, sizeof(key), "P:%.*s", (int)sizeof(key) - 3, sighting->port);

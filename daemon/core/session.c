@@ -25,6 +25,7 @@
 #define WRITE_ROUNDS_MAX  3             /* of writing what did not read back equal */
 #define SESSION_TARGETS_MAX 8
 #define FILESYSTEM_ZEROS  4096          /* "erase filesystem" is a block of zeros (boards.md section 3) */
+#define SESSION_DEADLINE  (3600 * SEC)  /* of the whole: the longest honest one (an AE3's ROMFS on worn flash) takes 45 minutes */
 #define CONFIG_MAX        512
 #define HURRY             (100 * MSEC)  /* after a bootloader came: opening and pinning take a few milliseconds each */
 #define GIVE_WAY_MAX      (500 * MSEC)  /* in one session */
@@ -101,6 +102,7 @@ struct session {
         struct dfu dfu;
         struct dfuse dfuse;
         struct timer timer;
+        struct timer overall;
         struct machine_step current;    /* the machine's last step: what the timer waits for */
         void (*then)(struct session *s);
         void (*on_chunk)(struct session *s, const struct machine_chunk *chunk);
@@ -156,6 +158,7 @@ static void drop_fetched(struct session *s)
 static void let_go(struct session *s)
 {
         timer_clear(&s->timer);
+        timer_clear(&s->overall);
         s->opening = usb_opening_cancel(s->opening);
         s->device = usb_device_free(s->device);
         s->n_ahead = 0;
@@ -1790,6 +1793,11 @@ static void on_timer(void *userdata)
                 on_leave_deadline(s);
 }
 
+static void on_overall(void *userdata)
+{
+        session_end(userdata, SESSION_END_FAILED, MACHINE_TIMEOUT, "the device answers, but so slowly that it does not come to an end");
+}
+
 int session_new(const struct session_context *context, const struct session_events *events, void *userdata,
                 const struct board *board, const struct sighting *sighting, enum camera_mode mode,
                 const struct session_wish *wish, struct session **ret)
@@ -1813,11 +1821,13 @@ int session_new(const struct session_context *context, const struct session_even
         if (mode == CAMERA_MODE_BOOTLOADER)
                 *context->hurry_until = loop_now(context->loop) + HURRY;
         timer_init(&s->timer, context->loop, on_timer, s);
+        timer_init(&s->overall, context->loop, on_overall, s);
         r = usb_open(context->usb, sighting->node, /* interface= */ 0, OPEN_DEADLINE, on_open, s, &s->opening);
         if (r < 0) {
                 timer_deinit(&s->timer);
                 return r;
         }
+        timer_set(&s->overall, SESSION_DEADLINE);
         *ret = take_ptr(s);
         return 0;
 }
@@ -1844,6 +1854,7 @@ struct session *session_free(struct session *s)
         }
         drop_fetched(s);
         timer_deinit(&s->timer);
+        timer_deinit(&s->overall);
         free(s->save_buffer);
         free(s);
         return NULL;

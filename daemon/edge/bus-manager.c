@@ -232,7 +232,8 @@ static const struct firmware_record *known_firmware(struct bus *bus, const struc
         return NULL;
 }
 
-static void on_added(void *userdata, int error)
+/* Said when it is true: a daemon that is killed after this has the image. */
+static void on_durable(void *userdata, int error)
 {
         struct adding *adding = userdata;
         char id[7 + DIGEST_HEX_SIZE] = "sha256:";
@@ -250,6 +251,16 @@ static void on_added(void *userdata, int error)
         LIST_REMOVE(adding, link);
         sd_bus_message_unref(adding->message);
         free(adding);
+}
+
+static void on_added(void *userdata, int error)
+{
+        struct adding *adding = userdata;
+
+        if (error >= 0)
+                error = journal_sync(context_of(adding->bus)->journal, on_durable, adding);
+        if (error < 0)
+                on_durable(adding, error);
 }
 
 static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *bytes, size_t size, sd_bus_error *error)
@@ -324,6 +335,7 @@ void bus_forget_addings(struct bus *bus)
 
         while ((adding = LIST_FIRST(&bus->addings))) {
                 store_cancel(context_of(bus)->store, adding);
+                journal_sync_cancel(context_of(bus)->journal, adding);
                 LIST_REMOVE(adding, link);
                 sd_bus_message_unref(adding->message);
                 free(adding);

@@ -215,6 +215,17 @@ static void in_child(const char *const *argv, const char *const *environment, co
         _exit(127);
 }
 
+/* A program that was linked a moment ago is still dirty in the page cache, and its pages would count as the process's own. */
+static void write_back(const char *program)
+{
+        int fd = strchr(program, '/') ? open(program, O_RDONLY | O_CLOEXEC) : -1;
+
+        if (fd < 0)
+                return;
+        (void)fsync(fd);
+        (void)close(fd);
+}
+
 pid_t bench_spawn(const char *const *argv, const char *const *environment, const char *log)
 {
         pid_t pid;
@@ -223,6 +234,7 @@ pid_t bench_spawn(const char *const *argv, const char *const *environment, const
         while (i < CHILDREN_MAX && children[i] > 0)
                 i++;
         (void)fflush(NULL);
+        write_back(argv[0]);
         pid = i < CHILDREN_MAX ? fork() : -1;
         if (pid < 0)
                 bench_die("cannot start %s", argv[0]);
