@@ -434,6 +434,9 @@ static void on_reap(void *userdata)
 
         if (camera->session && session_step(camera->session) == SESSION_ENDED)
                 camera->session = session_free(camera->session);
+        /* What was missing came while it was being looked at. */
+        if (camera->state == CAMERA_NO_FIRMWARE && camera->firmware_added)
+                camera_event(camera, EVENT_FIRMWARE_ADDED);
 }
 
 static void close_session(struct camera *camera)
@@ -498,6 +501,7 @@ static void open_session(struct camera *camera)
                 camera_event(camera, EVENT_OPEN_FAILED);
                 return;
         }
+        camera->firmware_added = false;
         wish = make_wish(camera);
         r = session_new(context, &session_events, camera, camera->board, &camera->sighting, camera->mode, &wish,
                         &camera->session);
@@ -807,6 +811,12 @@ int camera_load(struct camera *camera)
         } else if (camera->record.suspect)
                 camera->state = CAMERA_SILENT;
         return recall(camera);
+}
+
+void camera_firmware_added(struct camera *camera)
+{
+        camera->firmware_added = true;
+        camera_event(camera, EVENT_FIRMWARE_ADDED);
 }
 
 /* --- birth and death --- */

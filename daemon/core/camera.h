@@ -63,6 +63,7 @@ struct camera {
         bool overdue;                   /* restored, unplugged, and not seen since */
         unsigned rom_visits;            /* times it was seen in ROM DFU, as far as its history goes back */
         unsigned ran_between;           /* times it ran after the first of them */
+        bool firmware_added;            /* since the present session looked into the store */
         bool old_bootloader;            /* it came out of the old serial bootloader */
         char detail[256];               /* of the last failure */
 
@@ -79,6 +80,8 @@ int camera_load(struct camera *camera);
 /* A device that is this camera came or went. */
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match);
 void camera_gone(struct camera *camera, bool excused);
+/* Something came into the store. */
+void camera_firmware_added(struct camera *camera);
 /* It runs, and came out of the old serial bootloader: an update that waits for another one would wait for ever. */
 void camera_has_old_bootloader(struct camera *camera);
 

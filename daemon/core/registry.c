@@ -655,7 +655,7 @@ void registry_firmware_added(struct registry *registry)
         struct camera *camera;
 
         TAILQ_FOREACH(camera, &registry->cameras, link)
-                camera_event(camera, EVENT_FIRMWARE_ADDED);
+                camera_firmware_added(camera);
 }
 
 bool registry_stop(struct registry *registry)
