@@ -261,6 +261,12 @@ static void request_update(struct registry *registry, struct camera *camera, con
                        camera_name(camera));
                 return;
         }
+        if (!camera->has_uid && camera->board->chip == CHIP_ALIF) {
+                /* Nothing that it shows now will prove in its bootloader that it is the camera meant. */
+                answer(ret, REQUEST_REFUSE, "its bootloader was not seen yet, and its serial there is another one: unplug it, plug it in "
+                       "again, and ask once more");
+                return;
+        }
         if (!find_firmware(registry, camera, request, &wanted)) {
                 no_firmware(camera, request, ret);
                 return;

@@ -615,6 +615,53 @@ static void sleeps_meanwhile(void **state)
         assert_false(lab_known(camera)->record.suspect);
 }
 
+static void show_ae3(struct lab *lab, uint16_t product, const char *serial)
+{
+        struct sighting sighting = {
+                .port = "2-1", .node = "/dev/bus/usb/002/002", .vendor = 0x37c5, .product = product, .speed = 480,
+                .device = product == 0x96e3 ? 0x0103 : 0x0100, .n_interfaces = product == 0x96e3 ? 1 : 3,
+                .n_alts = product == 0x96e3 ? 8 : 0, .transfer_size = product == 0x96e3 ? 4096 : 0,
+                .seen_at = loop_now(lab->loop),
+        };
+
+        registry_gone(lab->registry, "2-1");
+        lab_run(lab, 300 * MSEC);
+        (void)snprintf(sighting.serial, sizeof(sighting.serial), "%s", serial);
+        registry_seen(lab->registry, &sighting);
+}
+
+/* The serials of its modes have nothing to do with each other; the daemon was started when it was running. */
+static void ae3_first_seen_running(void **state)
+{
+        static const char u[] = "140002001330393538303031", eui[] = "0a0b0c0d0e0f0102";
+        const struct request request = { .wish = WISH_UPDATE, .replace_unknown = true };
+        struct lab *lab = *state;
+        struct request_result result;
+        struct camera *camera;
+
+        lab_import(lab, lab_firmware(lab, SIM_OPENMV_AE3, "HP", "5.0.0", 1, 65536));
+        lab_import(lab, lab_firmware(lab, SIM_OPENMV_AE3, "HE", "5.0.0", 2, 32768));
+        show_ae3(lab, 0x16e3, eui);
+        camera = registry_first_camera(lab->registry);
+        assert_non_null(camera);
+        assert_int_equal(camera->state, CAMERA_RUNNING);
+        registry_request(lab->registry, camera, &request, &result);
+        assert_int_equal(result.action, REQUEST_REFUSE);
+        assert_non_null(strstr(result.text, "plug it in again"));
+
+        show_ae3(lab, 0x96e3, u);
+        camera = registry_first_camera(lab->registry);
+        assert_string_equal(camera->record.key, u);
+        assert_int_equal(camera->state, CAMERA_PASSING);
+        show_ae3(lab, 0x16e3, eui);
+        assert_null(registry_next_camera(registry_first_camera(lab->registry)));
+        assert_int_equal(camera->state, CAMERA_RUNNING);
+        registry_request(lab->registry, camera, &request, &result);
+        assert_int_equal(result.action, REQUEST_QUEUED);
+        assert_int_equal(registry_cancel(lab->registry, result.update), 0);
+        registry_gone(lab->registry, "2-1");
+}
+
 static int setup(void **state)
 {
         slept_ns = 0;
@@ -654,6 +701,7 @@ int main(int argc, char *argv[])
                 CASE("/adversary/saved/recovered-elsewhere", recovered_elsewhere),
                 CASE("/adversary/saved/power-lost-in-a-unit", power_lost_in_a_unit),
                 CASE("/adversary/bootloader/an-unknown-one-stays-for-a-firmware-update", own_bootloader),
+                CASE("/adversary/identity/ae3-first-seen-running", ae3_first_seen_running),
                 CASE("/adversary/clock/a-host-that-slept-once", slept_once),
                 CASE("/adversary/clock/a-host-that-sleeps-meanwhile", sleeps_meanwhile),
         };
