@@ -162,6 +162,7 @@ start_bus() {
 		    <allow eavesdrop="true"/>
 		    <allow own="*"/>
 		    <allow user="*"/>
+		    <allow user="*"/>
 		  </policy>
 		</busconfig>
 	END
