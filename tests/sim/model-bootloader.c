@@ -273,11 +273,13 @@ static void download(struct sim_camera *camera, struct transfer *transfer)
 {
         struct bootloader *bl = &camera->bootloader;
 
-        if ((bl->state != STATE_IDLE && bl->state != STATE_DNLOAD_IDLE) || transfer->length > BLOCK_SIZE ||
-            (transfer->length > 0 && (transfer->type & 0x80))) {
+        if ((bl->state != STATE_IDLE && bl->state != STATE_DNLOAD_IDLE) || transfer->length > BLOCK_SIZE) {
                 transfer->stall = true;
                 return;
         }
+        /* Nobody looks at the direction: to a host that asks to read, the buffer is sent, and is pending then. */
+        if (transfer->length > 0 && (transfer->type & 0x80))
+                sim_reply(camera, transfer, bl->buffer, transfer->length);
         bl->pending = true;
         bl->block = transfer->value;
         bl->length = transfer->length;
@@ -317,6 +319,12 @@ static void upload(struct sim_camera *camera, struct transfer *transfer)
         sim_reply(camera, transfer, bl->buffer, size);
 }
 
+/* Acted upon at SETUP.  To a data stage that should not be, the stack never answers: it waits for its status stage. */
+static void no_data(struct transfer *transfer)
+{
+        transfer->mute = transfer->length > 0;
+}
+
 static void interface_request(struct sim_camera *camera, struct transfer *transfer)
 {
         struct bootloader *bl = &camera->bootloader;
@@ -328,6 +336,7 @@ static void interface_request(struct sim_camera *camera, struct transfer *transf
         case STD_SET_INTERFACE:
                 bl->alt = (uint8_t)transfer->value;
                 reset_state(bl);
+                no_data(transfer);
                 return;
         }
         transfer->stall = true;
@@ -351,6 +360,7 @@ static void setup(struct sim_camera *camera, struct transfer *transfer)
         }
         switch (transfer->request) {
         case REQ_DETACH:
+                no_data(transfer);
                 return;
         case REQ_DNLOAD:
                 download(camera, transfer);
@@ -367,6 +377,7 @@ static void setup(struct sim_camera *camera, struct transfer *transfer)
         case REQ_CLRSTATUS:
         case REQ_ABORT:
                 reset_state(bl);
+                no_data(transfer);
                 return;
         }
         transfer->stall = true;

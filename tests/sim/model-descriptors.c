@@ -233,7 +233,8 @@ bool sim_standard_request(struct sim_camera *camera, struct transfer *transfer)
                 if (transfer->request == STD_GET_STATUS)
                         sim_reply(camera, transfer, (uint8_t[]){ 0, 0 }, 2);
                 else if ((transfer->request != STD_CLEAR_FEATURE && transfer->request != STD_SET_FEATURE) ||
-                         transfer->value != FEATURE_ENDPOINT_HALT)
+                         /* TinyUSB acknowledges features that it does not know. */
+                         (transfer->value != FEATURE_ENDPOINT_HALT && camera->mode != SIM_BOOTLOADER))
                         transfer->stall = true;
                 return true;
         }

@@ -273,6 +273,8 @@ struct sim_camera {
         /* one transfer, one job */
         struct sim_urb *queue, *current;
         struct transfer transfer;
+        bool abandoned;                 /* the host gave up a SETUP that the deaf bootloader has in its hands */
+        struct transfer abandoned_transfer;
         uint8_t reply[4096];
         struct flash_job job;
         struct timer_slot boot_timer, window_timer, transfer_timer, pump_timer, job_timer, leave_timer;

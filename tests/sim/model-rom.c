@@ -281,6 +281,7 @@ static void execute(struct sim_camera *camera)
 {
         struct rom *rom = &camera->rom;
         struct flash_request request = { .memory = &camera->memories[0], .data = rom->buffer, .padding = 0xff, .rom = true };
+        size_t word = camera->chip == SIM_H743 ? 32 : 4;        /* what is programmed at once */
 
         if (rom->block == 0) {
                 command(camera);
@@ -292,9 +293,9 @@ static void execute(struct sim_camera *camera)
                 op_end(camera, STATUS_STALLEDPKT);
         else if (camera->read_protected)
                 op_end(camera, STATUS_VENDOR);
-        else if (!in_flash(camera, request.address, (request.size + 31u) & ~31u))
-                op_end(camera, STATUS_TARGET);
         else if (camera->chip == SIM_H743 && request.address % 32 != 0)
+                op_end(camera, STATUS_TARGET);
+        else if (!in_flash(camera, request.address, (request.size + word - 1) / word * word))
                 op_end(camera, STATUS_TARGET);
         else
                 sim_flash_begin(camera, &request, on_flash);

@@ -207,13 +207,19 @@ static void on_vcp_window_end(struct sim_camera *camera)
 static void enter_vcp(struct sim_camera *camera)
 {
         reset_line(camera);
+        camera->bootloader.configured_at = 0;
         sim_timer_set(&camera->window_timer, sim_scaled_window(camera, TIME_VCP_MOUNT_WAIT), on_vcp_window_end);
 }
 
 static void configured_vcp(struct sim_camera *camera, uint8_t value)
 {
-        if (value)
-                sim_timer_set(&camera->window_timer, sim_scaled_window(camera, TIME_VCP_WINDOW), on_vcp_window_end);
+        struct bootloader *bl = &camera->bootloader;
+
+        /* It waits once for each: neither a bus reset nor another configuration gives a second window. */
+        if (value == 0 || bl->configured_at)
+                return;
+        bl->configured_at = MAX(sim_now(camera), UINT64_C(1));
+        sim_timer_set(&camera->window_timer, sim_scaled_window(camera, TIME_VCP_WINDOW), on_vcp_window_end);
 }
 
 const struct personality sim_vcp_personality = {

@@ -99,6 +99,7 @@ static void flush(struct sim_camera *camera, int status)
         struct sim_urb *urb, *list;
 
         sim_timer_clear(&camera->transfer_timer);
+        camera->abandoned = false;
         list = camera->queue;
         camera->queue = NULL;
         urb = camera->current;
@@ -473,10 +474,28 @@ static void parse(struct transfer *t, const struct sim_urb *urb)
         };
 }
 
+/*
+ * Hardware acknowledged the SETUP, the main loop reads it when the flash is done: as long as no newer one
+ * has taken its place, the request is acted upon although nobody waits for its answer any more.
+ */
+static void take_up_abandoned(struct sim_camera *camera)
+{
+        if (!camera->abandoned || camera->crashed || is_deaf(camera))
+                return;
+        camera->abandoned = false;
+        if (!camera->connected || camera->queue || camera->current)
+                return;
+        camera->transfer = camera->abandoned_transfer;
+        trace_transfer(camera, &camera->transfer, "taken up, nobody listens", NULL, 0);
+        if (!sim_standard_request(camera, &camera->transfer))
+                camera->personality->setup(camera, &camera->transfer);
+}
+
 void sim_pump(struct sim_camera *camera)
 {
         struct sim_urb *urb;
 
+        take_up_abandoned(camera);
         while (!camera->current && (urb = camera->queue)) {
                 if (!camera->connected) {
                         camera->queue = urb->next;
@@ -590,6 +609,7 @@ void sim_camera_submit(struct sim_camera *camera, struct sim_urb *urb)
         urb->model_private = camera->quiet ? camera : NULL;
         if (camera->connected)
                 count(camera, urb);
+        camera->abandoned = false;
         while (*tail)
                 tail = &(*tail)->next;
         *tail = urb;
@@ -629,6 +649,10 @@ bool sim_camera_cancel(struct sim_camera *camera, struct sim_urb *urb)
                         ;
                 if (!*p)
                         return false;
+                if (p == &camera->queue && !camera->current && camera->mode == SIM_BOOTLOADER && camera->connected && is_deaf(camera)) {
+                        parse(&camera->abandoned_transfer, urb);
+                        camera->abandoned = true;
+                }
                 *p = urb->next;
         }
         complete(camera, urb, -ENOENT, moved);

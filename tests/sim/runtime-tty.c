@@ -76,14 +76,16 @@ static const char *architecture(enum sim_board board)
 
 static void command(struct runtime_tty *tty)
 {
-        static const uint8_t version[12] = { 4, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0 };
+        /* The old USB ids are those of v4.5.9 and before, which do not know the forced bootloader. */
+        static const uint8_t v4_8_1[12] = { 4, 0, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0 }, v4_5_9[12] = { 4, 0, 0, 0, 5, 0, 0, 0, 9, 0, 0, 0 };
+        bool old = !tty->config->vendor_37c5_runtime;
         size_t wanted = get_le32(tty->command + 2);
         const uint8_t *uid = tty->config->uid;
         char text[64];
 
         switch (tty->command[1]) {
         case USBDBG_FW_VERSION:
-                answer(tty, version, sizeof(version), wanted);
+                answer(tty, old ? v4_5_9 : v4_8_1, sizeof(v4_8_1), wanted);
                 break;
         case USBDBG_ARCH_STR:
                 (void)snprintf(text, sizeof(text), "%s%08X%08X%08X]", architecture(tty->config->board), get_le32(uid + 8),
@@ -95,7 +97,7 @@ static void command(struct runtime_tty *tty)
                 break;
         case USBDBG_SYS_RESET:
         case USBDBG_SYS_RESET_TO_BL:
-                tty->forced = tty->command[1] == USBDBG_SYS_RESET_TO_BL;
+                tty->forced = tty->command[1] == USBDBG_SYS_RESET_TO_BL && !old;
                 defer_call(&tty->reset);
                 break;
         default:

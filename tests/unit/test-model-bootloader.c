@@ -171,8 +171,15 @@ static void test_partitions_of_every_board(void **state)
                 sim_camera_descriptors(bench->camera, &d);
                 assert_int_equal(get_le16(d.device + 10), boards[i].product);
                 assert_int_equal(d.config_size, 18 + 9 * n);
-                for (; k < 8 && boards[i].names[k]; k++)
+                for (; k < 8 && boards[i].names[k]; k++) {
+                        uint8_t bytes[255];
+                        size_t length = strlen(boards[i].names[k]);
+
                         assert_string_equal(p[k].name, boards[i].names[k]);
+                        assert_int_equal(bench_control(bench, 0x80, 6, (uint16_t)(0x0304 + k), 0x0409, bytes, 255, 100 * MS), 2 + 2 * length);
+                        for (size_t c = 0; c < length; c++)
+                                assert_int_equal(get_le16(bytes + 2 + 2 * c), boards[i].names[k][c]);
+                }
                 assert_int_equal(n, k);
                 assert_true(p[0].read_only);
                 assert_int_equal(p[1].start, boards[i].first_writable);
@@ -429,6 +436,202 @@ static void test_refused_requests_change_nothing(void **state)
         bench_free(bench);
 }
 
+/* --- every request in every state --- */
+
+/* With one block of M7's FIRMWARE pending where the state has one. */
+static struct bench *in_state(int wanted)
+{
+        struct bench *bench = held(SIM_OPENMV3);
+
+        assert_int_equal(bench_select(bench, M7_FIRMWARE), 0);
+        switch (wanted) {
+        case DNLOAD_SYNC:
+                assert_int_equal(bench_out(bench, DNLOAD, 1, block, 4096), 4096);
+                break;
+        case DNLOAD_IDLE:
+                assert_status(bench_write(bench, 1, block, 4096), DNLOAD_IDLE, 0);
+                break;
+        case MANIFEST_SYNC:
+                assert_int_equal(bench_out(bench, DNLOAD, 1, NULL, 0), 0);
+                break;
+        case ERROR:
+                assert_status(bench_write(bench, 416, block, 4096), ERROR, 8);
+                break;
+        }
+        assert_int_equal(bench_state(bench), wanted);
+        return bench;
+}
+
+static void test_every_request_in_every_state(void **state)
+{
+        static const struct {
+                int state;
+                struct {
+                        int result, after;
+                } download, manifest, upload, get_status, clear, abort, select, detach;
+                int reported;           /* by GETSTATUS */
+        } rows[] = {
+                { IDLE, { 4096, DNLOAD_SYNC }, { 0, MANIFEST_SYNC }, { 64, IDLE }, { 6, IDLE }, { 0, IDLE }, { 0, IDLE }, { 0, IDLE }, { 0, IDLE }, IDLE },
+                { DNLOAD_SYNC, { -EPIPE, DNLOAD_SYNC }, { -EPIPE, DNLOAD_SYNC }, { 64, DNLOAD_SYNC }, { 6, DNLOAD_SYNC }, { 0, IDLE }, { 0, IDLE },
+                  { 0, IDLE }, { 0, DNLOAD_SYNC }, DNBUSY },
+                { DNLOAD_IDLE, { 4096, DNLOAD_SYNC }, { 0, MANIFEST_SYNC }, { 64, DNLOAD_IDLE }, { 6, DNLOAD_IDLE }, { 0, IDLE }, { 0, IDLE },
+                  { 0, IDLE }, { 0, DNLOAD_IDLE }, DNLOAD_IDLE },
+                { MANIFEST_SYNC, { -EPIPE, MANIFEST_SYNC }, { -EPIPE, MANIFEST_SYNC }, { 64, MANIFEST_SYNC }, { 6, MANIFEST_SYNC }, { 0, IDLE },
+                  { 0, IDLE }, { 0, IDLE }, { 0, MANIFEST_SYNC }, MANIFEST },
+                { ERROR, { -EPIPE, ERROR }, { -EPIPE, ERROR }, { 64, ERROR }, { 6, ERROR }, { 0, IDLE }, { 0, IDLE }, { 0, IDLE }, { 0, ERROR }, ERROR },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                for (int request = 0; request < 10; request++) {
+                        struct bench *bench = in_state(rows[i].state);
+                        uint8_t bytes[4096] = { 0 };
+                        int result = -EPIPE, after = rows[i].state, r;
+
+                        switch (request) {
+                        case 0:
+                                r = bench_out(bench, DNLOAD, 2, bytes, 4096);
+                                result = rows[i].download.result;
+                                after = rows[i].download.after;
+                                break;
+                        case 1:
+                                r = bench_out(bench, DNLOAD, 2, NULL, 0);
+                                result = rows[i].manifest.result;
+                                after = rows[i].manifest.after;
+                                break;
+                        case 2:
+                                r = bench_in(bench, UPLOAD, 0, bytes, 64);
+                                result = rows[i].upload.result;
+                                after = rows[i].upload.after;
+                                break;
+                        case 3:
+                                r = bench_in(bench, GETSTATUS, 0, bytes, 6);
+                                assert_int_equal(bytes[4], rows[i].reported);
+                                assert_int_equal(bytes[0], rows[i].state == ERROR ? 8 : 0);
+                                assert_int_equal(bytes[5], 0);
+                                result = rows[i].get_status.result;
+                                after = rows[i].get_status.after;
+                                break;
+                        case 4:
+                                r = bench_out(bench, CLRSTATUS, 0, NULL, 0);
+                                result = rows[i].clear.result;
+                                after = rows[i].clear.after;
+                                break;
+                        case 5:
+                                r = bench_out(bench, ABORT, 0, NULL, 0);
+                                result = rows[i].abort.result;
+                                after = rows[i].abort.after;
+                                break;
+                        case 6:
+                                r = bench_select(bench, M7_FIRMWARE);
+                                result = rows[i].select.result;
+                                after = rows[i].select.after;
+                                break;
+                        case 7:
+                                r = bench_in(bench, GETSTATE, 0, bytes, 1);
+                                result = 1;
+                                assert_int_equal(bytes[0], rows[i].state);
+                                break;
+                        case 8:
+                                r = bench_out(bench, 7, 0, NULL, 0);
+                                break;
+                        default:
+                                r = bench_out(bench, DETACH, 0, NULL, 0);
+                                result = rows[i].detach.result;
+                                break;
+                        }
+                        assert_int_equal(r, result);
+                        if (request == 9)
+                                assert_true(bench_wait(bench, SIM_SILENT, 10 * MS));
+                        else
+                                assert_int_equal(bench_state(bench), after);
+                        /* What was reset is clean. */
+                        if (request >= 4 && request <= 6)
+                                assert_status(bench_status(bench), IDLE, 0);
+                        bench_free(bench);
+                }
+}
+
+/* An UPLOAD that succeeds says nothing of an older error. */
+static void test_upload_keeps_an_error(void **state)
+{
+        struct bench *bench = in_state(ERROR);
+
+        assert_int_equal(bench_in(bench, UPLOAD, 0, block, 64), 64);
+        assert_int_equal(bench_in(bench, UPLOAD, 0xffff, block, 64), 4);
+        assert_status(bench_status(bench), ERROR, 8);
+        bench_free(bench);
+}
+
+/* The state changes when the status stage is through, and not before. */
+static void test_state_changes_with_the_status_stage(void **state)
+{
+        struct bench *bench = in_state(DNLOAD_SYNC);
+        struct sim_counters c;
+        uint8_t reply[6];
+
+        assert_int_equal(bench_control(bench, 0xa1, GETSTATUS, 0, 0, reply, 6, 100), -ETIMEDOUT);
+        assert_int_equal(bench_state(bench), DNLOAD_SYNC);
+        sim_camera_counters(bench->camera, &c);
+        assert_int_equal(c.programmed_bytes, 0);
+        /* A reply that is cut short counts like a whole one. */
+        assert_int_equal(bench_in(bench, GETSTATUS, 0, reply, 1), 1);
+        assert_status(bench_status(bench), DNLOAD_IDLE, 0);
+        sim_camera_counters(bench->camera, &c);
+        assert_int_equal(c.programmed_bytes, 4096);
+        bench_free(bench);
+}
+
+/* Its SETUP was acknowledged by hardware: the main loop finds it when the flash is done. */
+static void test_given_up_while_busy(void **state)
+{
+        static const struct {
+                uint8_t type, request;
+                uint16_t value, length;
+                int state;              /* afterwards, if nothing newer has come; 0: gone */
+        } requests[] = {
+                { 0xa1, GETSTATUS, 0, 6, DNLOAD_SYNC }, { 0x21, ABORT, 0, 0, IDLE }, { 0x21, CLRSTATUS, 0, 0, IDLE },
+                { 0x01, 11, M7_ROMFS, 0, IDLE }, { 0x21, DETACH, 0, 0, DNLOAD_SYNC }, { 0x00, 9, 0, 0, 0 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(requests); i++)
+                for (int newer = 0; newer < 2; newer++) {
+                        struct bench *bench = held(SIM_OPENMV3);
+                        uint8_t bytes[64];
+
+                        assert_int_equal(bench_select(bench, M7_ROMFS), 0);
+                        assert_int_equal(bench_out(bench, DNLOAD, 0, block, 4096), 4096);
+                        assert_status(bench_status(bench), DNBUSY, 0);
+                        assert_int_equal(bench_control(bench, requests[i].type, requests[i].request, requests[i].value, 0, bytes,
+                                                       requests[i].length, 50 * MS), -ETIMEDOUT);
+                        if (newer) {
+                                assert_int_equal(bench_state(bench), DNLOAD_SYNC);
+                        } else {
+                                bench_run(bench, 2000 * MS);
+                                if (requests[i].state == 0)
+                                        assert_int_equal(sim_camera_mode(bench->camera), SIM_RUNTIME);
+                                else
+                                        assert_int_equal(bench_state(bench), requests[i].state);
+                        }
+                        bench_free(bench);
+                }
+}
+
+/* Requests without data, sent with some: acted upon, never answered. */
+static void test_data_where_none_belongs(void **state)
+{
+        struct bench *bench = in_state(DNLOAD_SYNC);
+        uint8_t bytes[16] = { 0 };
+
+        assert_int_equal(bench_control(bench, 0x21, ABORT, 0, 0, bytes, 4, 1000 * MS), -ETIMEDOUT);
+        assert_int_equal(bench_state(bench), IDLE);
+        assert_int_equal(bench_control(bench, 0xa1, CLRSTATUS, 0, 0, bytes, 6, 1000 * MS), -ETIMEDOUT);
+        /* The wrong way round, a DNLOAD shows the buffer, and has it pending. */
+        assert_int_equal(bench_control(bench, 0xa1, DNLOAD, 1, 0, bytes, 16, 1000 * MS), 16);
+        assert_memory_equal(bytes, block, 16);
+        assert_int_equal(bench_state(bench), DNLOAD_SYNC);
+        bench_free(bench);
+}
+
 static void test_stale_pending_block(void **state)
 {
         struct bench *bench = held(SIM_OPENMV3);
@@ -609,6 +812,45 @@ static void test_alt_is_not_range_checked(void **state)
         assert_int_equal(bench_control(bench, 0x81, 10, 0, 0, bytes, 1, 100 * MS), 1);
         assert_int_equal(bytes[0], 9);
         assert_int_equal(bench_in(bench, UPLOAD, 0, bytes, 64), 4);
+        assert_status(bench_write(bench, 0, block, 64), ERROR, 8);
+        /* The low byte is all that counts. */
+        assert_int_equal(bench_control(bench, 0x01, 11, 0x100 + M7_FIRMWARE, 0, NULL, 0, 100 * MS), 0);
+        assert_int_equal(bench_control(bench, 0x81, 10, 0, 0, bytes, 1, 100 * MS), 1);
+        assert_int_equal(bytes[0], M7_FIRMWARE);
+        assert_int_equal(bench_in(bench, UPLOAD, 0, bytes, 64), 64);
+        bench_free(bench);
+}
+
+static void test_upload_of_odd_lengths_and_blocks(void **state)
+{
+        struct bench *bench = plugged(SIM_OPENMV3);
+        uint8_t bytes[4097];
+
+        /* Refused before anybody asks the partition: it does not hold the camera. */
+        assert_int_equal(bench_in(bench, UPLOAD, 0, bytes, 4097), -EPIPE);
+        assert_true(bench_wait(bench, SIM_RUNTIME, 5000 * MS));
+        bench_free(bench);
+
+        bench = held(SIM_OPENMV3);
+        assert_int_equal(bench_select(bench, M7_FIRMWARE), 0);
+        /* No block number leads back into the partition. */
+        for (unsigned n = 416; n < 65536; n += 163)
+                assert_int_equal(bench_in(bench, UPLOAD, (uint16_t)n, bytes, 4096), 4);
+        assert_int_equal(bench_in(bench, UPLOAD, 0xffff, bytes, 4096), 4);
+        assert_int_equal(bench_in(bench, UPLOAD, 416, bytes, 0), 0);
+        /* At the limit with nothing to read: not beyond it, so the driver is asked, and refuses nothing. */
+        assert_status(bench_status(bench), ERROR, 2);
+        assert_int_equal(bench_out(bench, CLRSTATUS, 0, NULL, 0), 0);
+        assert_int_equal(bench_in(bench, UPLOAD, 417, bytes, 0), 0);
+        assert_status(bench_status(bench), IDLE, 0);
+        assert_status(bench_write(bench, 0xffff, block, 4096), ERROR, 8);
+        bench_free(bench);
+
+        /* The driver of the external flash does not mind. */
+        bench = held(SIM_OPENMV_N6);
+        assert_int_equal(bench_select(bench, 1), 0);
+        assert_int_equal(bench_in(bench, UPLOAD, 0, bytes, 0), 0);
+        assert_status(bench_status(bench), IDLE, 0);
         bench_free(bench);
 }
 
@@ -887,6 +1129,13 @@ static void test_counters(void **state)
 
 static void test_vcp_bootloader(void **state)
 {
+        static const uint8_t configuration[75] = {
+                9, 2, 75, 0, 2, 1, 0, 0xc0, 0xfa,
+                8, 0x0b, 0, 2, 2, 2, 1, 0,
+                9, 4, 0, 0, 1, 2, 2, 1, 0, 5, 0x24, 0, 0x10, 1, 5, 0x24, 1, 0, 1, 4, 0x24, 2, 2, 5, 0x24, 6, 0, 1,
+                7, 5, 0x82, 3, 8, 0, 16,
+                9, 4, 1, 0, 2, 0x0a, 0, 0, 0, 7, 5, 0x01, 2, 64, 0, 0, 7, 5, 0x81, 2, 64, 0, 0,
+        };
         struct sim_config config;
         struct sim_descriptors d;
         struct bench *bench;
@@ -899,12 +1148,16 @@ static void test_vcp_bootloader(void **state)
         configured = bench->now;
         sim_camera_descriptors(bench->camera, &d);
         assert_memory_equal(d.device, ((uint8_t[]){ 18, 1, 0, 2, 0xef, 2, 1, 64, 0x09, 0x12, 0xd1, 0xab, 0, 2, 1, 2, 3, 1 }), 18);
-        assert_int_equal(d.config_size, 75);
-        assert_int_equal(get_le16(d.config + 2), 75);
-        assert_int_equal(d.config[4], 2);
-        assert_int_equal(d.config[7], 0xc0);
+        assert_int_equal(d.config_size, sizeof(configuration));
+        assert_memory_equal(d.config, configuration, sizeof(configuration));
+        assert_string_equal(d.manufacturer, "OpenMV");
+        assert_string_equal(d.product, "OpenMV Virtual Comm Port in FS Mode");
         assert_string_equal(d.serial, "000000000011");
         assert_true(d.has_cdc);
+        /* Configured again in between: no second window. */
+        bench_run(bench, 500 * MS);
+        assert_int_equal(bench_control(bench, 0x00, 9, 0, 0, NULL, 0, 100 * MS), 0);
+        assert_int_equal(bench_control(bench, 0x00, 9, 1, 0, NULL, 0, 100 * MS), 0);
         assert_true(bench_wait(bench, SIM_RUNTIME, 5000 * MS));
         assert_in_range(bench->disconnected_at - configured, 1000 * MS, 1210 * MS);
         bench_free(bench);
@@ -928,6 +1181,11 @@ int main(void)
                 cmocka_unit_test(test_blind_jump),
                 cmocka_unit_test(test_one_block),
                 cmocka_unit_test(test_refused_requests_change_nothing),
+                cmocka_unit_test(test_every_request_in_every_state),
+                cmocka_unit_test(test_upload_keeps_an_error),
+                cmocka_unit_test(test_state_changes_with_the_status_stage),
+                cmocka_unit_test(test_given_up_while_busy),
+                cmocka_unit_test(test_data_where_none_belongs),
                 cmocka_unit_test(test_stale_pending_block),
                 cmocka_unit_test(test_poll_timeout_is_a_lie),
                 cmocka_unit_test(test_old_poll_timeout),
@@ -936,6 +1194,7 @@ int main(void)
                 cmocka_unit_test(test_check_order),
                 cmocka_unit_test(test_upload),
                 cmocka_unit_test(test_alt_is_not_range_checked),
+                cmocka_unit_test(test_upload_of_odd_lengths_and_blocks),
                 cmocka_unit_test(test_ae3_window),
                 cmocka_unit_test(test_whole_download_of_m7_takes_12_seconds),
                 cmocka_unit_test(test_content_decides),

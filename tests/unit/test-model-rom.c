@@ -90,10 +90,8 @@ static void test_strings_byte_for_byte(void **state)
                 uint8_t n = 0;
 
                 sim_camera_descriptors(bench->camera, &d);
-                assert_int_equal(get_le16(d.device + 2), chips[i].usb);
-                assert_int_equal(get_le16(d.device + 8), 0x0483);
-                assert_int_equal(get_le16(d.device + 10), 0xdf11);
-                assert_int_equal(get_le16(d.device + 12), chips[i].device);
+                assert_memory_equal(d.device, ((uint8_t[]){ 18, 1, 0, (uint8_t)(chips[i].usb >> 8), 0, 0, 0, 64, 0x83, 0x04, 0x11, 0xdf,
+                                    0, (uint8_t)(chips[i].device >> 8), 1, 2, 3, 1 }), 18);
                 assert_string_equal(d.manufacturer, "STMicroelectronics");
                 assert_string_equal(d.product, chips[i].product);
                 assert_int_equal(d.speed, 12);
@@ -102,8 +100,9 @@ static void test_strings_byte_for_byte(void **state)
                         assert_string_equal(name, chips[i].alts[n]);
                 }
                 assert_int_equal(d.config_size, 18 + 9 * n);
-                assert_int_equal(d.config[7], 0xc0);
-                assert_int_equal(d.config[8], 50);
+                assert_memory_equal(d.config, ((uint8_t[]){ 9, 2, (uint8_t)(18 + 9 * n), 0, 1, 1, 0, 0xc0, 50 }), 9);
+                for (uint8_t alt = 0; alt < n; alt++)
+                        assert_memory_equal(d.config + 9 + 9 * alt, ((uint8_t[]){ 9, 4, 0, alt, 0, 0xfe, 1, 2, (uint8_t)(4 + alt) }), 9);
                 assert_memory_equal(d.config + 9 + 9 * n, ((uint8_t[]){ 9, 0x21, 0x0b, 0xff, 0, (uint8_t)chips[i].transfer_size,
                                     (uint8_t)(chips[i].transfer_size >> 8), 0x1a, 0x01 }), 9);
                 assert_int_equal(bench_control(bench, 0x80, 6, 0x03ee, 0, block, 255, 100 * MS), -EPIPE);
@@ -298,6 +297,124 @@ static void test_errors(void **state)
         abort_to_idle(bench);
         assert_int_equal(bench_in(bench, UPLOAD, 2, block, 16), 16);
         assert_false(bytes_all(block, 16, 0xff));
+        bench_free(bench);
+}
+
+/* --- every request in every state --- */
+
+static struct bench *in_state(int wanted)
+{
+        struct bench *bench = in_rom(SIM_OPENMV3);
+
+        switch (wanted) {
+        case DNLOAD_SYNC:
+                assert_int_equal(bench_out(bench, DNLOAD, 0, "\x21\x00\x00\x02\x08", 5), 5);
+                break;
+        case DNLOAD_IDLE:
+                assert_status(bench_point(bench, 0x08020000), DNLOAD_IDLE, 0);
+                break;
+        case MANIFEST_SYNC:
+                assert_int_equal(bench_out(bench, DNLOAD, 0, NULL, 0), 0);
+                break;
+        case UPLOAD_IDLE:
+                assert_int_equal(bench_in(bench, UPLOAD, 2, block, 64), 64);
+                break;
+        case ERROR:
+                assert_status(bench_point(bench, 0x20000000), ERROR, 1);
+                break;
+        }
+        assert_int_equal(bench_state(bench), wanted);
+        return bench;
+}
+
+static void test_every_request_in_every_state(void **state)
+{
+        static const int states[] = { IDLE, DNLOAD_SYNC, DNLOAD_IDLE, MANIFEST_SYNC, UPLOAD_IDLE, ERROR };
+        enum { STALL = -1 };
+        /* The state after it, STALL: refused, and dfuERROR; for GETSTATUS what it reports. */
+        static const struct {
+                uint8_t request;
+                uint16_t length;
+                int after[ELEMENTSOF(states)];
+        } rows[] = {
+                { DNLOAD, 64, { DNLOAD_SYNC, STALL, DNLOAD_SYNC, STALL, STALL, STALL } },
+                { DNLOAD, 0, { MANIFEST_SYNC, STALL, MANIFEST_SYNC, STALL, STALL, STALL } },
+                { DNLOAD, 2049, { STALL, STALL, STALL, STALL, STALL, STALL } },
+                { UPLOAD, 64, { UPLOAD_IDLE, STALL, STALL, STALL, UPLOAD_IDLE, STALL } },
+                { UPLOAD, 0, { IDLE, STALL, STALL, STALL, IDLE, STALL } },
+                { UPLOAD, 2049, { STALL, STALL, STALL, STALL, STALL, STALL } },
+                { GETSTATUS, 6, { IDLE, DNBUSY, DNLOAD_IDLE, MANIFEST, UPLOAD_IDLE, ERROR } },
+                { GETSTATE, 1, { IDLE, DNLOAD_SYNC, DNLOAD_IDLE, MANIFEST_SYNC, UPLOAD_IDLE, ERROR } },
+                { CLRSTATUS, 0, { ERROR, ERROR, ERROR, ERROR, ERROR, IDLE } },
+                { ABORT, 0, { IDLE, IDLE, IDLE, IDLE, IDLE, STALL } },
+                { 7, 0, { STALL, STALL, STALL, STALL, STALL, STALL } },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(rows); i++)
+                for (size_t k = 0; k < ELEMENTSOF(states); k++) {
+                        struct bench *bench = in_state(states[k]);
+                        bool in = rows[i].request == UPLOAD || rows[i].request == GETSTATUS || rows[i].request == GETSTATE;
+                        uint8_t bytes[2049] = { 0 };
+                        int r = bench_control(bench, in ? 0xa1 : 0x21, rows[i].request, 2, 0, bytes, rows[i].length, 1000 * MS);
+
+                        if (rows[i].after[k] == STALL) {
+                                assert_int_equal(r, -EPIPE);
+                                assert_status(bench_status(bench), ERROR, states[k] == ERROR ? 1 : 15);
+                        } else {
+                                assert_int_equal(r, rows[i].length);
+                                if (rows[i].request == GETSTATUS)
+                                        assert_int_equal(bytes[4], rows[i].after[k]);
+                                else
+                                        assert_int_equal(bench_state(bench), rows[i].after[k]);
+                                if (rows[i].request == CLRSTATUS)
+                                        assert_status(bench_status(bench), rows[i].after[k], rows[i].after[k] == ERROR ? 14 : 0);
+                        }
+                        bench_free(bench);
+                }
+}
+
+/* Nothing is lost of the last words, and nothing goes beyond them. */
+static void test_the_end_of_flash(void **state)
+{
+        struct bench *bench = in_rom(SIM_OPENMV3);
+        uint8_t bytes[64];
+
+        assert_status(bench_erase(bench, 0x081c0000), DNLOAD_IDLE, 0);
+        assert_status(bench_point(bench, 0x081ffffc), DNLOAD_IDLE, 0);
+        assert_status(bench_write(bench, 2, "\x12\x34\x56\x78", 4), DNLOAD_IDLE, 0);
+        assert_int_equal(sim_camera_flash_read(bench->camera, false, 0x081ffffc, bytes, 4), 0);
+        assert_memory_equal(bytes, "\x12\x34\x56\x78", 4);
+        assert_status(bench_write(bench, 2, "\x12\x34\x56\x78\x9a", 5), ERROR, 1);
+        assert_int_equal(bench_out(bench, CLRSTATUS, 0, NULL, 0), 0);
+        assert_int_equal(bench_in(bench, UPLOAD, 2, bytes, 4), 4);
+        assert_memory_equal(bytes, "\x12\x34\x56\x78", 4);
+        abort_to_idle(bench);
+        assert_int_equal(bench_in(bench, UPLOAD, 2, bytes, 8), -EPIPE);
+        assert_status(bench_status(bench), ERROR, 1);
+        bench_free(bench);
+
+        /* Flash words of 32 bytes; block numbers lead out of it, and never back. */
+        bench = in_rom(SIM_OPENMV4);
+        assert_int_equal(bench_in(bench, UPLOAD, 0xffff, block, 1024), -EPIPE);
+        assert_status(bench_status(bench), ERROR, 1);
+        assert_int_equal(bench_out(bench, CLRSTATUS, 0, NULL, 0), 0);
+        assert_status(bench_write(bench, 0xffff, block, 1024), ERROR, 1);
+        assert_int_equal(bench_out(bench, CLRSTATUS, 0, NULL, 0), 0);
+        assert_status(bench_erase(bench, 0x08000000), DNLOAD_IDLE, 0);
+        assert_status(bench_point(bench, 0x08000010), DNLOAD_IDLE, 0);
+        assert_status(bench_write(bench, 2, block, 32), ERROR, 1);
+        bench_free(bench);
+}
+
+/* A bus reset in the ROM: it begins anew once it is configured again. */
+static void test_bus_reset_begins_anew(void **state)
+{
+        struct bench *bench = in_state(DNLOAD_SYNC);
+
+        sim_camera_bus_reset(bench->camera);
+        assert_int_equal(bench_control(bench, 0xa1, GETSTATUS, 0, 0, block, 6, 100 * MS), -EPIPE);
+        assert_int_equal(bench_control(bench, 0x00, 9, 1, 0, NULL, 0, 100 * MS), 0);
+        assert_status(bench_status(bench), IDLE, 0);
         bench_free(bench);
 }
 
@@ -762,6 +879,9 @@ int main(void)
                 cmocka_unit_test(test_a_command_begins_with_getstatus),
                 cmocka_unit_test(test_write_and_read_back),
                 cmocka_unit_test(test_errors),
+                cmocka_unit_test(test_every_request_in_every_state),
+                cmocka_unit_test(test_the_end_of_flash),
+                cmocka_unit_test(test_bus_reset_begins_anew),
                 cmocka_unit_test(test_erase_moves_the_pointer),
                 cmocka_unit_test(test_poll_timeouts),
                 cmocka_unit_test(test_quirk_1_first_dfu_error),
