@@ -448,6 +448,7 @@ static void begin_transfer(struct sim_camera *camera, struct sim_urb *urb)
                 case SIM_FAULT_GARBAGE:
                 case SIM_FAULT_UNPLUG_DATA:
                 case SIM_FAULT_UNPLUG_STATUS:
+                case SIM_FAULT_TORN:
                         break;
                 case SIM_FAULT_UNPLUG_FLASH:
                         camera->job.tear = true;
@@ -553,6 +554,20 @@ static void end_transfer(struct sim_camera *camera)
         }
 
         actual = in ? t.reply_size : t.length;
+        if (fault && fault->kind == SIM_FAULT_TORN) {
+                camera->current = NULL;
+                if (!in && actual > 0)
+                        camera->personality->data(camera, &t, urb->data, MIN(actual, fault->length));
+                trace_transfer(camera, &t, "torn (fault)", NULL, 0);
+                if (fault->length > t.length)
+                        camera->personality->ack(camera, &t);
+                if (camera->connected)
+                        complete(camera, urb, fault->error_code > 0 ? -fault->error_code : fault->error_code, 0);
+                else
+                        complete(camera, urb, -ESHUTDOWN, 0);
+                kick(camera);
+                return;
+        }
         if (fault && in && fault->kind == SIM_FAULT_SHORT)
                 actual = MIN(actual, fault->length);
         if (in && actual > 0) {

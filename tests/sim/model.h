@@ -211,6 +211,8 @@ enum sim_fault_kind {
         SIM_FAULT_UNPLUG_STATUS,        /* after the request was carried out, before the host hears of it */
         SIM_FAULT_UNPLUG_FLASH,         /* in the middle of the flash operation that this request starts */
         SIM_FAULT_CRASH,                /* device locks up: NAK for ever until power is cycled */
+        SIM_FAULT_TORN,                 /* error_code after length bytes of the data stage: the device has seen the request and these
+                                         * bytes.  More than its wLength: it carries it out, and only the host does not hear of it */
 };
 struct sim_fault {
         enum sim_fault_kind kind;
@@ -219,7 +221,7 @@ struct sim_fault {
         unsigned skip;                  /* let so many matching requests pass first */
         unsigned count;                 /* then hit so many; 0: for ever */
         int error_code;
-        size_t length;                  /* SHORT; UNPLUG_FLASH: bytes programmed before power fails, 0: half of the operation's time */
+        size_t length;                  /* SHORT, TORN; UNPLUG_FLASH: bytes programmed before power fails, 0: half of the operation's time */
         uint8_t pattern;
 };
 /* Requests marked quiet are only hit by faults that name their request. */

@@ -993,6 +993,7 @@ static const char *const fault_names[] = {
         [SIM_FAULT_GARBAGE] = "garbage", [SIM_FAULT_UNPLUG_BEFORE] = "unplug-before",
         [SIM_FAULT_UNPLUG_DATA] = "unplug-data", [SIM_FAULT_UNPLUG_STATUS] = "unplug-status",
         [SIM_FAULT_UNPLUG_FLASH] = "unplug-flash", [SIM_FAULT_CRASH] = "crash",
+        [SIM_FAULT_TORN] = "torn",
 };
 
 static int command_fault(struct call *call)
@@ -1027,7 +1028,7 @@ static int command_fault(struct call *call)
                 }
         if (!found)
                 return fail(call, "fault %s? (stall, error, nak, short, garbage, unplug-before, unplug-data, unplug-status, "
-                            "unplug-flash, crash, clear)", kind ?: "");
+                            "unplug-flash, crash, torn, clear)", kind ?: "");
         if (request) {
                 found = false;
                 for (size_t i = 0; i < ELEMENTSOF(requests); i++)
@@ -1547,7 +1548,7 @@ static const struct command {
         { "dump", command_dump, "NAME PARTITION FILE [size=N]" },
         { "compare", command_compare, "NAME PARTITION FILE\nAn error tells the first difference." },
         { "fault", command_fault,
-          "NAME stall|error|nak|short|garbage|unplug-before|unplug-data|unplug-status|unplug-flash|crash|clear\n"
+          "NAME stall|error|nak|short|garbage|unplug-before|unplug-data|unplug-status|unplug-flash|crash|torn|clear\n"
           "[request=any|upload|download|getstatus|clrstatus|getstate|abort|detach|set-interface|get-interface|\n"
           "set-configuration|get-configuration|get-descriptor] [skip=N] [count=N (0: for ever)] [length=N] [pattern=N] [error=N]" },
         { "fail-flash", command_fail_flash, "NAME PARTITION OFFSET [silently] [count=N]\nThe erase unit there does not take the next operations." },

@@ -60,6 +60,8 @@ struct usb_inproc {
         struct loop *loop;
         uint64_t enumeration_us, event_us, latency_us;
         size_t queue;
+        usb_inproc_watch_fn watch;
+        void *watch_userdata;
         struct sim_host sim_host;       /* trace is NULL unless wanted: lines cost more than requests */
         bool trace;
         usb_inproc_event_fn on_event;
@@ -412,6 +414,12 @@ void usb_inproc_set_latency(struct usb_inproc *host, uint64_t latency)
         host->latency_us = latency;
 }
 
+void usb_inproc_watch(struct usb_inproc *host, usb_inproc_watch_fn fn, void *userdata)
+{
+        host->watch = fn;
+        host->watch_userdata = userdata;
+}
+
 void usb_inproc_set_trace(struct usb_inproc *host, bool trace)
 {
         host->trace = trace;
@@ -546,6 +554,7 @@ struct request {
         size_t actual;
         struct usb_device *device;      /* NULL: of an opening, whose "later" is called */
         struct defer *later;
+        struct usb_setup setup;
         uint64_t timeout;               /* runs from when it is the first in the queue */
         uint64_t told_at;
         usb_done_fn on_done;
@@ -657,6 +666,7 @@ static void request_fill(struct request *request, const struct usb_setup *setup,
         put_le16(request->urb.setup + 6, setup->length);
         if (!(setup->request_type & 0x80) && data)
                 memmove(request->data, data, setup->length);
+        request->setup = *setup;
         request->state = REQUEST_WAITING;
         request->end = END_BY_DEVICE;
 }
@@ -721,6 +731,15 @@ static enum usb_result result_of(const struct request *request)
         }
 }
 
+static void watch(const struct usb_device *device, const struct request *request, bool told)
+{
+        const struct usb_inproc *host = device->usb->host;
+
+        if (host->watch)
+                host->watch(host->watch_userdata, &request->setup, told, told ? result_of(request) : USB_OK,
+                            told && request->setup.request_type & 0x80 ? request->data : NULL, told ? request->actual : 0);
+}
+
 static void on_next(void *userdata)
 {
         struct usb_device *device = userdata;
@@ -753,6 +772,7 @@ static void on_tell(void *userdata)
                 if (device->n > 0)
                         timer_set(&device->timeout, nth(device, 0)->timeout);
 
+                watch(device, request, /* told= */ true);
                 device->telling = true;
                 request->on_done(request->userdata, result_of(request), in ? request->data : NULL, request->actual);
                 device->telling = false;
@@ -796,6 +816,7 @@ int usb_submit(struct usb_device *device, const struct usb_setup *setup, const u
         request->timeout = timeout;
         if (device->n == 1)
                 timer_set(&device->timeout, timeout);
+        watch(device, request, /* told= */ false);
         on_next(device);
         return 0;
 }
