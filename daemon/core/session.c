@@ -110,6 +110,7 @@ struct session {
         bool stopping;
         struct usb_setup ahead[USB_QUEUE_MAX - 1];      /* requests sent before the machine asked for them */
         size_t n_ahead;
+        struct usb_setup asked;         /* what this operation's machine asked for last */
         bool giving_way;                /* the timer ends it; then goes on what current says */
         uint64_t gave_way;              /* so far */
         bool draining;                  /* they are taken back; then goes on what current says */
@@ -250,10 +251,15 @@ static void run(struct session *s, void (*then)(struct session *s));
 
 /*
  * Looking ahead.  Where the answer to a request is as good as certain, the next request is sent without waiting for it, so that
- * the device never waits for the host: the two GETSTATUS of a block behind its DNLOAD, an UPLOAD behind the one before.  The
- * device sees the same requests in the same order.  What will come next is found out by asking a copy of the machine, which is a
- * value, and giving it the expected answer.  If the machine then wants something else, what was sent ahead is taken back, or
- * comes to nothing: neither GETSTATUS nor UPLOAD changes flash, and no DNLOAD is ever sent ahead.
+ * the device never waits for the host: an UPLOAD behind the one before, and the GETSTATUS that waits for the flash behind the
+ * one that starts it.  The device sees the same requests in the same order.  What will come next is found out by asking a copy of
+ * the machine, which is a value, and giving it the expected answer.  If the machine then wants something else, what was sent
+ * ahead is taken back, or comes to nothing.
+ *
+ * What changes flash is never sent ahead: no DNLOAD, and not the GETSTATUS behind it either, for that is what commits the block.
+ * Endpoint 0 goes on with what is queued whatever became of the request before, and a device that had half of a block when the
+ * transfer broke off (a bad cable) holds that half as its pending block; one that refused the block may hold another one.  The
+ * second GETSTATUS stands behind a DNLOAD that was answered: even if the first is lost, it commits no other block than this one.
  */
 
 static bool same_setup(const struct usb_setup *a, const struct usb_setup *b)
@@ -269,8 +275,6 @@ static bool expected_reply(const struct usb_setup *request, const struct usb_set
         static const uint8_t busy[6] = { [4] = DFU_STATE_DNBUSY };
 
         *ret = (struct machine_reply){ .result = USB_OK, .actual = request->length };
-        if (request->request_type == 0x21 && request->request == DFU_DNLOAD && request->length > 0)
-                return true;
         if (request->request_type != 0xa1)
                 return false;
         if (request->request == DFU_GETSTATUS && before->request_type == 0x21 && before->request == DFU_DNLOAD &&
@@ -297,10 +301,13 @@ static bool others_hurry(const struct session *s)
         return loop_now(s->context.loop) < *s->context.hurry_until;
 }
 
-/* request was just sent for the machine as it is now; before: the one before it. */
-static void look_ahead(struct session *s, struct usb_setup request, struct usb_setup before)
+/* request is on its way for the machine as it is now. */
+static void look_ahead(struct session *s, struct usb_setup request)
 {
+        struct usb_setup before = s->asked;
         struct dfu copy = s->dfu;
+
+        s->asked = request;
 
         /* A comparison may stop at its first block: only where reading goes on is it worth to read ahead. */
         if (in_rom(s) || (request.request == DFU_UPLOAD && (s->dfu.machine.progress == 0 || others_hurry(s))))
@@ -418,7 +425,7 @@ static void take_machine_step(struct session *s, struct machine_step step)
                                          strerror(-r));
                         return;
                 }
-                look_ahead(s, step.setup, (struct usb_setup){});
+                look_ahead(s, step.setup);
                 return;
         case MACHINE_WAIT:
                 s->waiting_for_machine = true;
@@ -444,12 +451,10 @@ static void on_machine_step(struct session *s, struct machine_step step)
                         return;
         }
         if (s->n_ahead > 0 && step.kind == MACHINE_REQUEST && !s->enough && same_setup(&step.setup, &s->ahead[0])) {
-                struct usb_setup before = s->current.setup;
-
                 /* It is on its way already. */
                 memmove(&s->ahead[0], &s->ahead[1], --s->n_ahead * sizeof(s->ahead[0]));
                 s->current = step;
-                look_ahead(s, step.setup, before);
+                look_ahead(s, step.setup);
                 return;
         }
         s->current = step;
@@ -466,6 +471,7 @@ static void run(struct session *s, void (*then)(struct session *s))
 {
         s->then = then;
         s->enough = false;
+        s->asked = (struct usb_setup){};
         s->op_bytes = s->bytes_done;
         on_machine_step(s, in_rom(s) ? dfuse_next(&s->dfuse, NULL) : dfu_next(&s->dfu, NULL));
 }

@@ -273,6 +273,8 @@ struct lab_camera *lab_camera_from(struct lab *lab, const struct sim_config *con
         camera->sim = usb_inproc_sim(camera->usb);
         memcpy(uid.bytes, config->uid, UID_SIZE);
         uid_to_u(&uid, camera->key);
+        for (size_t i = 0; i < UID_SIZE && config->board == SIM_OPENMV_AE3; i++)        /* as they stand there */
+                snprintf(camera->key + 2 * i, 3, "%02X", uid.bytes[i]);
         if (config->board != SIM_FOREIGN)
                 sim_camera_install_bootloader(camera->sim);
         return camera;

@@ -1,0 +1,426 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Requests that are sent ahead of their turn: a whole recovery of a bootloader,
+ * and at each of its transfers each thing that can happen to it, with requests
+ * queued behind.  Someone watches what is submitted: no block is sent, and none
+ * committed, while it is not known what became of the request before.
+ *
+ * LOOKAHEAD_ALL=1 takes every transfer of the real geometries, too.
+ */
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "protocol/dfu.h"
+#include "unit/lab.h"
+#include "unit/loop-virtual.h"
+
+#define PORT "3-1.2"
+#define BLOCK 4096
+#define HE_SIZE (2 * BLOCK + 100)
+#define OLD "4.8.1"
+#define NEW "5.0.0"
+
+struct geometry {
+        const char *name;
+        enum sim_board board;
+        bool toy;
+        size_t size;                    /* of the image */
+        size_t cut, cut_end;            /* where the old one was cut off, and the end of that unit; both 0: it is whole */
+        unsigned stride;
+};
+
+/* AE3: MRAM, one unit per block, and the window opens with block 0.  M7: a unit of 32 blocks and one of 64. */
+static const struct geometry geometries[] = {
+        { "toy", SIM_OPENMV3, true, 8 * BLOCK + 1000, 3 * BLOCK + 100, 6 * BLOCK, 1 },
+        { "M7", SIM_OPENMV3, false, 34 * BLOCK + 100, 5000, 32 * BLOCK, 13 },
+        { "AE3", SIM_OPENMV_AE3, false, 9 * BLOCK + 100, 0, 0, 1 },
+};
+
+struct bench {
+        const struct geometry *geometry;
+        struct lab *lab;
+        struct lab_camera *camera;
+        struct lab_image *old, *new, *he;
+
+        /* what is watched */
+        size_t in_flight, in_flight_max, most_uploads;
+        bool block_is_open;             /* a DNLOAD is in flight, or its answer was not the right one: not to be committed */
+        bool unfinished;                /* a block was sent, and that it was written is not known yet */
+        unsigned n_cancelled, n_blocks, n_status, n_submitted;
+        unsigned act_at;                /* at that submission ... */
+        bool acted;
+};
+
+static bool is_request(const struct usb_setup *setup, enum dfu_request request)
+{
+        return (setup->request_type & 0x7f) == 0x21 && setup->request == request;
+}
+
+static void on_submitted(struct bench *bench, const struct usb_setup *setup)
+{
+        if (is_request(setup, DFU_UPLOAD) && setup->length == DFU_PIN_SIZE) {
+                /* A new session.  Who frees a device is not told of the end of what was in flight; and it drops what is pending. */
+                bench->in_flight = 0;
+                bench->block_is_open = bench->unfinished = false;
+        }
+        bench->in_flight++;
+        bench->n_submitted++;
+        bench->in_flight_max = MAX(bench->in_flight_max, bench->in_flight);
+        if (is_request(setup, DFU_DNLOAD)) {
+                if (bench->in_flight > 1 || bench->unfinished)
+                        lab_fail(bench->lab, "a DNLOAD before it is known what became of the one before");
+                bench->block_is_open = bench->unfinished = true;
+                if (setup->length > 0)
+                        bench->n_blocks++;
+        } else if (is_request(setup, DFU_GETSTATUS)) {
+                bench->n_status++;
+                if (bench->block_is_open)
+                        lab_fail(bench->lab, "a GETSTATUS that commits a block of which is not known how it arrived");
+        } else if (is_request(setup, DFU_UPLOAD)) {
+                if (bench->unfinished)
+                        lab_fail(bench->lab, "an UPLOAD into a pending block");
+                bench->most_uploads = MAX(bench->most_uploads, bench->in_flight);
+        } else {
+                if (bench->in_flight > 1)
+                        lab_fail(bench->lab, "something else than GETSTATUS and UPLOAD was sent ahead");
+                /* SET_INTERFACE, ABORT, CLRSTATUS: dropped. */
+                if (setup->request_type == 0x01 || is_request(setup, DFU_ABORT) || is_request(setup, DFU_CLRSTATUS))
+                        bench->block_is_open = bench->unfinished = false;
+        }
+}
+
+static void on_told(struct bench *bench, const struct usb_setup *setup, enum usb_result result, const uint8_t *data, size_t actual)
+{
+        bench->in_flight--;
+        if (result == USB_CANCELLED)
+                bench->n_cancelled++;
+        if (is_request(setup, DFU_DNLOAD) && result == USB_OK && actual == setup->length)
+                bench->block_is_open = false;
+        if (is_request(setup, DFU_GETSTATUS) && result == USB_OK && actual == 6 &&
+            (data[4] == DFU_STATE_DNLOAD_IDLE || data[4] == DFU_STATE_IDLE || data[4] == DFU_STATE_ERROR))
+                bench->unfinished = false;
+}
+
+static void on_watch(void *userdata, const struct usb_setup *setup, bool told, enum usb_result result, const uint8_t *data,
+                     size_t actual)
+{
+        if (told)
+                on_told(userdata, setup, result, data, actual);
+        else
+                on_submitted(userdata, setup);
+}
+
+/* --- a broken camera on a desk --- */
+
+static const char *partition(const struct geometry *geometry)
+{
+        return geometry->board == SIM_OPENMV_AE3 ? "HP" : "FIRMWARE";
+}
+
+/* What is known of the board, as small as the toy is. */
+static void shrink(struct board *board, const struct sim_camera *sim)
+{
+        const struct sim_partition *partitions;
+        struct memory *memory = &board->memories[0];
+        struct layout *layout = &board->layouts[0];
+        size_t n = sim_camera_partitions(sim, &partitions);
+        uint32_t at = memory->segments[0].start, end = partitions[n - 1].limit;
+
+        assert_int_equal(n, layout->n_partitions);
+        for (size_t i = 0; i < n; i++) {
+                layout->partitions[i].start = partitions[i].start;
+                layout->partitions[i].limit = partitions[i].limit;
+        }
+        board->n_layouts = 1;
+        board->vector_table = false;    /* the image has the real one's */
+        for (memory->n_segments = 0; at < end;) {
+                struct erase_segment *last = &memory->segments[memory->n_segments - 1];
+                uint32_t start, size;
+
+                sim_camera_erase_unit(sim, false, at, &start, &size);
+                assert_int_equal(start, at);
+                if (memory->n_segments > 0 && last->unit_size == size)
+                        last->units++;
+                else {
+                        assert_true(memory->n_segments < BOARD_SEGMENTS_MAX);
+                        memory->segments[memory->n_segments++] = (struct erase_segment){ at, size, 1 };
+                }
+                at += size;
+        }
+}
+
+static struct board *board_of(struct lab *lab, enum sim_board board)
+{
+        for (size_t i = 0; i < lab->boards.n; i++)
+                if (strcmp(lab->boards.boards[i].id, sim_board_name(board)) == 0)
+                        return &lab->boards.boards[i];
+        lab_fail(lab, "no such board");
+}
+
+/* It ran the old firmware, which was then cut off by somebody; its owner asks for the new one.  It is not plugged in. */
+static void bench_init(struct bench *bench, const struct geometry *geometry)
+{
+        size_t n = geometry->cut_end - geometry->cut;
+        _cleanup_free_ uint8_t *blank = malloc(n + 1);
+        struct sim_config config;
+
+        *bench = (struct bench){ .geometry = geometry, .lab = lab_new() };
+        sim_config_default(&config, geometry->board, 7);
+        if (geometry->toy)
+                config.erase_unit_scale = 1.0 / 16;
+        bench->camera = lab_camera_from(bench->lab, &config);
+        if (geometry->toy)
+                shrink(board_of(bench->lab, geometry->board), bench->camera->sim);
+        bench->old = lab_firmware(bench->lab, geometry->board, partition(geometry), OLD, 1, geometry->size);
+        bench->new = lab_firmware(bench->lab, geometry->board, partition(geometry), NEW, 2, geometry->size);
+        lab_import(bench->lab, bench->old);
+        lab_import(bench->lab, bench->new);
+        lab_install(bench->camera, bench->old);
+        if (geometry->board == SIM_OPENMV_AE3) {
+                /* A release is both.  This one stays as it is. */
+                bench->he = lab_firmware(bench->lab, geometry->board, "HE", NEW, 3, HE_SIZE);
+                lab_import(bench->lab, bench->he);
+                lab_install(bench->camera, bench->he);
+        }
+        lab_plug_until_running(bench->camera, PORT);
+        lab_unplug(bench->camera);
+        lab_run(bench->lab, 2 * SEC);
+        assert_non_null(blank);
+        memset(blank, 0xff, n);
+        assert_int_equal(sim_camera_partition_poke(bench->camera->sim, bench->old->partition, (uint32_t)geometry->cut, blank, n), 0);
+        assert_int_equal(lab_ask_update(bench->camera, NEW), REQUEST_QUEUED);
+        lab_reset_counters(bench->camera);
+        usb_inproc_watch(bench->lab->host, on_watch, bench);
+}
+
+static void bench_deinit(struct bench *bench)
+{
+        usb_inproc_watch(bench->lab->host, NULL, NULL);
+        bench->lab = lab_free(bench->lab);
+}
+
+static bool is_over(void *userdata)
+{
+        const struct bench *bench = userdata;
+        const struct camera *camera = lab_known(bench->camera);
+
+        if (!camera || !camera->update || !update_is_open(camera->update))
+                return true;
+        switch (camera->state) {
+        case CAMERA_OPENING:
+        case CAMERA_EXAMINING:
+        case CAMERA_UPDATING:
+        case CAMERA_CONFIRMING:
+        case CAMERA_PASSING:
+        case CAMERA_BOOTING:
+                return false;
+        default:
+                return camera->state != CAMERA_ABSENT || !sim_camera_is_powered(bench->camera->sim);
+        }
+}
+
+/* No byte stands there that neither was there before, nor belongs there, nor is blank. */
+static void expect_no_strange_byte(struct bench *bench, const char *what, unsigned k)
+{
+        _cleanup_free_ uint8_t *now = malloc(bench->new->size);
+
+        assert_non_null(now);
+        assert_int_equal(sim_camera_partition_read(bench->camera->sim, bench->new->partition, 0, now, bench->new->size), 0);
+        for (size_t i = 0; i < bench->new->size; i++)
+                if (now[i] != bench->new->data[i] && now[i] != bench->old->data[i] && now[i] != 0xff)
+                        lab_fail(bench->lab, "%s at transfer %u: a byte that is nobody's at 0x%zx", what, k, i);
+}
+
+/* --- what may happen to a transfer --- */
+
+struct trouble {
+        const char *name;
+        struct sim_fault fault;
+        bool flash_torn;                /* half-written words are to be expected */
+        bool refused;                   /* may look as if the flash could not be read */
+        bool dies;                      /* may not be seen any more after it was verified */
+};
+
+static const struct trouble troubles[] = {
+        { "nak", { .kind = SIM_FAULT_NAK } },
+        { "stall", { .kind = SIM_FAULT_STALL } },
+        { "io-error", { .kind = SIM_FAULT_ERROR, .error_code = EPROTO } },
+        { "overflow", { .kind = SIM_FAULT_ERROR, .error_code = EOVERFLOW } },
+        { "torn", { .kind = SIM_FAULT_TORN, .error_code = EPROTO } },
+        { "torn-half", { .kind = SIM_FAULT_TORN, .error_code = EPROTO, .length = BLOCK / 2 } },
+        { "answer-lost", { .kind = SIM_FAULT_TORN, .error_code = EPROTO, .length = SIZE_MAX } },
+        { "empty", { .kind = SIM_FAULT_SHORT, .length = 0 } },
+        { "short", { .kind = SIM_FAULT_SHORT, .length = 5 } },
+        { "garbage", { .kind = SIM_FAULT_GARBAGE, .pattern = 0xff } },
+        { "zeros", { .kind = SIM_FAULT_GARBAGE, .pattern = 0x00 } },
+        { "dfu-error", { .kind = SIM_FAULT_GARBAGE, .pattern = 0x0a }, .refused = true },
+        { "unplug-before", { .kind = SIM_FAULT_UNPLUG_BEFORE }, .dies = true },
+        { "unplug-data", { .kind = SIM_FAULT_UNPLUG_DATA }, .dies = true },
+        { "unplug-status", { .kind = SIM_FAULT_UNPLUG_STATUS }, .dies = true },
+        { "unplug-flash", { .kind = SIM_FAULT_UNPLUG_FLASH }, .flash_torn = true, .dies = true },
+        { "crash", { .kind = SIM_FAULT_CRASH }, .dies = true },
+};
+
+/* Plugs it in and out until it runs; fails if that is not soon, or if it runs with anything else. */
+static void carry_through(struct bench *bench, const struct trouble *trouble, unsigned k, bool again)
+{
+        const struct update *update;
+
+        for (int i = 0; i < 4; i++) {
+                if (!loop_run_until(bench->lab->loop, is_over, bench, 120 * SEC))
+                        lab_fail(bench->lab, "%s at transfer %u: no end in sight", trouble->name, k);
+                lab_run(bench->lab, 3 * SEC);   /* what the flash is still about */
+                if (!trouble->flash_torn)
+                        expect_no_strange_byte(bench, trouble->name, k);
+                update = lab_update(bench->camera);
+                if (!update_is_open(update))
+                        break;
+                if (sim_camera_is_powered(bench->camera->sim)) {
+                        /* It is tried again without a hand. */
+                        lab_run(bench->lab, 60 * SEC);
+                        if (!update_is_open(lab_update(bench->camera)))
+                                continue;
+                }
+                if (sim_camera_is_powered(bench->camera->sim))
+                        lab_replug(bench->camera);
+                else
+                        lab_plug(bench->camera, PORT);
+        }
+        update = lab_update(bench->camera);
+        if (strcmp(update->record.outcome, "unreadable") == 0 && trouble->refused && !again) {
+                /* The device said that it cannot be read, and a person is told so.  He tries again. */
+                lab_expect_only_read(bench->camera);
+                lab_unplug(bench->camera);
+                lab_run(bench->lab, 2 * SEC);
+                assert_int_equal(lab_ask_update(bench->camera, NEW), REQUEST_QUEUED);
+                lab_plug(bench->camera, PORT);
+                carry_through(bench, trouble, k, /* again= */ true);
+        } else if (strcmp(update->record.outcome, "verified-not-seen") == 0 && trouble->dies) {
+                lab_expect_flash(bench->camera, bench->new);
+        } else if (strcmp(update->record.outcome, "done") == 0) {
+                lab_expect_flash(bench->camera, bench->new);
+                if (sim_camera_mode(bench->camera->sim) != SIM_RUNTIME)
+                        lab_fail(bench->lab, "%s at transfer %u: done, and it does not run", trouble->name, k);
+        } else
+                lab_fail(bench->lab, "%s at transfer %u: %s, \"%s\" (%s)", trouble->name, k,
+                         update_result_to_string(update->result), update->record.outcome, update->record.message);
+}
+
+static unsigned count_transfers(const struct geometry *geometry)
+{
+        struct bench bench;
+        unsigned n;
+
+        bench_init(&bench, geometry);
+        lab_plug(bench.camera, PORT);
+        lab_expect_done(bench.camera);
+        n = (unsigned)lab_counters(bench.camera).transfers;
+        bench_deinit(&bench);
+        return n;
+}
+
+static void one_trouble(const struct geometry *geometry, const struct trouble *trouble, unsigned k, size_t queue, uint64_t latency)
+{
+        struct sim_fault fault = trouble->fault;
+        struct bench bench;
+
+        bench_init(&bench, geometry);
+        usb_inproc_set_queue(bench.lab->host, queue);
+        usb_inproc_set_latency(bench.lab->host, latency);
+        fault.request_type = fault.request = -1;
+        fault.skip = k;
+        fault.count = 1;
+        sim_camera_add_fault(bench.camera->sim, &fault);
+        lab_plug(bench.camera, PORT);
+        carry_through(&bench, trouble, k, /* again= */ false);
+        bench_deinit(&bench);
+}
+
+static void every_trouble(const struct geometry *geometry, size_t queue, uint64_t latency)
+{
+        unsigned n = count_transfers(geometry), stride = getenv("LOOKAHEAD_ALL") ? 1 : geometry->stride;
+
+        for (size_t i = 0; i < ELEMENTSOF(troubles); i++)
+                for (unsigned k = (unsigned)i % stride; k < n; k += stride)
+                        one_trouble(geometry, &troubles[i], k, queue, latency);
+}
+
+static void trouble_toy(void **state)
+{
+        every_trouble(&geometries[0], USB_QUEUE_MAX, 0);
+}
+
+static void trouble_toy_slow_host(void **state)
+{
+        every_trouble(&geometries[0], USB_QUEUE_MAX, 20 * MSEC);
+}
+
+static void trouble_toy_one_at_a_time(void **state)
+{
+        every_trouble(&geometries[0], 1, 0);
+}
+
+static void trouble_m7(void **state)
+{
+        every_trouble(&geometries[1], USB_QUEUE_MAX, MSEC);
+}
+
+static void trouble_ae3(void **state)
+{
+        every_trouble(&geometries[2], USB_QUEUE_MAX, MSEC);
+}
+
+/* --- the good path --- */
+
+static void good_path(void **state)
+{
+        for (size_t i = 0; i < ELEMENTSOF(geometries); i++)
+                for (size_t queue = 1; queue <= USB_QUEUE_MAX; queue++) {
+                        bool one_block_units = geometries[i].board == SIM_OPENMV_AE3;
+                        unsigned n_blocks = (unsigned)(geometries[i].size + BLOCK - 1) / BLOCK;
+                        struct sim_counters c;
+                        struct bench bench;
+
+                        bench_init(&bench, &geometries[i]);
+                        usb_inproc_set_queue(bench.lab->host, queue);
+                        lab_plug(bench.camera, PORT);
+                        lab_expect_done(bench.camera);
+                        lab_expect_flash(bench.camera, bench.new);
+                        c = lab_counters(bench.camera);
+                        /* One more of each download is the manifest's; a status behind each selection. */
+                        assert_int_equal(bench.n_blocks, n_blocks);
+                        assert_int_equal(c.download, n_blocks + 1);
+                        assert_int_equal(c.get_status, 2 * n_blocks + 2 + c.set_interface);
+                        assert_int_equal(c.stalls, 0);
+                        /* The two GETSTATUS; and reads of more than one block. */
+                        assert_int_equal(bench.in_flight_max, one_block_units ? MIN(queue, (size_t)2) : queue);
+                        assert_int_equal(bench.most_uploads, one_block_units ? 1 : queue);
+                        bench_deinit(&bench);
+                }
+}
+
+int main(int argc, char *argv[])
+{
+        const struct CMUnitTest tests[] = {
+                cmocka_unit_test(good_path),
+                { "/lookahead/trouble/toy", trouble_toy, NULL, NULL, NULL },
+                { "/lookahead/trouble/toy-and-a-slow-host", trouble_toy_slow_host, NULL, NULL, NULL },
+                { "/lookahead/trouble/toy-one-at-a-time", trouble_toy_one_at_a_time, NULL, NULL, NULL },
+                { "/lookahead/trouble/M7", trouble_m7, NULL, NULL, NULL },
+                { "/lookahead/trouble/AE3", trouble_ae3, NULL, NULL, NULL },
+        };
+
+        if (argc > 1)
+                cmocka_set_test_filter(argv[1]);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
