@@ -57,8 +57,7 @@ struct bench {
         bool block_is_open;             /* a DNLOAD is in flight, or its answer was not the right one: not to be committed */
         bool unfinished;                /* a block was sent, and that it was written is not known yet */
         unsigned n_cancelled, n_blocks, n_status, n_submitted;
-        unsigned act_at;                /* at that submission ... */
-        bool acted;
+        unsigned act_at;                /* the submission that is waited for */
 };
 
 static bool is_request(const struct usb_setup *setup, enum dfu_request request)
@@ -380,6 +379,188 @@ static void trouble_ae3(void **state)
         every_trouble(&geometries[2], USB_QUEUE_MAX, MSEC);
 }
 
+/* --- a hand, a person, a daemon that dies: at each submission --- */
+
+static bool is_submitted(void *userdata)
+{
+        const struct bench *bench = userdata;
+
+        return bench->n_submitted >= bench->act_at;
+}
+
+/* Up to the k-th submission of the good path; false: it is not that long. */
+static bool bench_until(struct bench *bench, const struct geometry *geometry, unsigned k)
+{
+        bench_init(bench, geometry);
+        bench->act_at = k;
+        lab_plug(bench->camera, PORT);
+        return loop_run_until(bench->lab->loop, is_submitted, bench, 60 * SEC);
+}
+
+static const struct trouble hand = { .name = "unplugged by hand", .dies = true }, death = { .name = "the daemon dies" };
+
+static void unplugged(void **state)
+{
+        struct bench bench;
+
+        for (unsigned k = 1; bench_until(&bench, &geometries[0], k); k++) {
+                lab_unplug(bench.camera);
+                carry_through(&bench, &hand, k, /* again= */ false);
+                bench_deinit(&bench);
+        }
+        bench_deinit(&bench);
+}
+
+/* Sessions are freed with what is in flight, and what is open is begun anew. */
+static void killed(void **state)
+{
+        size_t in_flight_max = 0;
+        struct bench bench;
+
+        for (unsigned k = 1; bench_until(&bench, &geometries[0], k); k++) {
+                in_flight_max = MAX(in_flight_max, bench.in_flight);
+                lab_restart(bench.lab);
+                carry_through(&bench, &death, k, /* again= */ false);
+                bench_deinit(&bench);
+        }
+        bench_deinit(&bench);
+        assert_int_equal(in_flight_max, USB_QUEUE_MAX);
+}
+
+/* Each erase unit is as it was, or as it was to be. */
+static void expect_whole_units(struct bench *bench, const uint8_t *before, unsigned k)
+{
+        const struct sim_partition *p;
+        size_t n = sim_camera_partitions(bench->camera->sim, &p);
+        _cleanup_free_ uint8_t *now = malloc(bench->new->size);
+
+        assert_non_null(now);
+        assert_int_equal(sim_camera_partition_read(bench->camera->sim, bench->new->partition, 0, now, bench->new->size), 0);
+        for (; n > 0 && strcmp(p->name, bench->new->partition) != 0; n--)
+                p++;
+        assert_true(n > 0);
+        for (size_t at = 0; at < bench->new->size;) {
+                uint32_t start, size;
+
+                sim_camera_erase_unit(bench->camera->sim, p->external, p->start + (uint32_t)at, &start, &size);
+                size = MIN(size, (uint32_t)(bench->new->size - at));
+                if (memcmp(now + at, before + at, size) != 0 && memcmp(now + at, bench->new->data + at, size) != 0)
+                        lab_fail(bench->lab, "cancelled at submission %u: half a unit at 0x%zx", k, at);
+                at += size;
+        }
+}
+
+static void cancelled(void **state)
+{
+        unsigned n_cancelled = 0, n_incomplete = 0;
+        struct bench bench;
+
+        for (unsigned k = 1;; k++) {
+                _cleanup_free_ uint8_t *before = malloc(geometries[0].size);
+                const struct update *update;
+
+                assert_non_null(before);
+                bench_init(&bench, &geometries[0]);
+                assert_int_equal(sim_camera_partition_read(bench.camera->sim, bench.new->partition, 0, before, bench.new->size), 0);
+                bench.act_at = k;
+                lab_plug(bench.camera, PORT);
+                if (!loop_run_until(bench.lab->loop, is_submitted, &bench, 60 * SEC))
+                        break;
+                (void)registry_cancel(bench.lab->registry, lab_update(bench.camera));
+                if (!loop_run_until(bench.lab->loop, is_over, &bench, 60 * SEC))
+                        lab_fail(bench.lab, "cancelled at submission %u, and no end in sight", k);
+                lab_run(bench.lab, 20 * SEC);
+                update = lab_update(bench.camera);
+                expect_whole_units(&bench, before, k);
+                if (update->result == UPDATE_DONE)
+                        lab_expect_flash(bench.camera, bench.new);
+                else if (update->result == UPDATE_CANCELLED) {
+                        n_cancelled++;
+                        /* Rule 15. */
+                        if (sim_camera_mode(bench.camera->sim) != SIM_BOOTLOADER)
+                                lab_fail(bench.lab, "cancelled at submission %u: released into garbage", k);
+                        if (lab_counters(bench.camera).erases > 0)
+                                n_incomplete++;
+                } else
+                        lab_fail(bench.lab, "cancelled at submission %u: %s, \"%s\"", k, update_result_to_string(update->result),
+                                 update->record.outcome);
+                bench_deinit(&bench);
+        }
+        bench_deinit(&bench);
+        assert_true(n_cancelled > n_incomplete && n_incomplete > 0);
+}
+
+/* --- what was sent ahead is taken back --- */
+
+static bool is_writing(void *userdata)
+{
+        const struct bench *bench = userdata;
+
+        return bench->n_blocks >= bench->act_at;
+}
+
+/* A block that the flash did not take is found when it is read back, with two more reads under way. */
+static void taken_back(void **state)
+{
+        static const uint64_t latencies[] = { 0, MSEC, 20 * MSEC };
+
+        for (size_t i = 0; i < ELEMENTSOF(latencies); i++) {
+                unsigned n_uploads, n_units = 2;
+                struct sim_counters c;
+                struct bench bench;
+
+                bench_init(&bench, &geometries[1]);
+                usb_inproc_set_latency(bench.lab->host, latencies[i]);
+                bench.act_at = 10;
+                lab_plug(bench.camera, PORT);
+                assert_true(loop_run_until(bench.lab->loop, is_writing, &bench, 60 * SEC));
+                n_uploads = (unsigned)lab_counters(bench.camera).upload;
+                sim_camera_fail_flash(bench.camera->sim, false, 0x08020000, /* silently= */ true, 1);
+                lab_expect_done(bench.camera);
+                lab_expect_flash(bench.camera, bench.new);
+                c = lab_counters(bench.camera);
+                /* The unit once more: 32 blocks. */
+                assert_int_equal(bench.n_blocks, 35 + 32);
+                assert_int_equal(c.erases, n_units + 1);
+                assert_int_equal(c.stalls, 0);
+                assert_in_range(bench.n_cancelled, 0, USB_QUEUE_MAX - 1);
+                if (latencies[i] == 0)
+                        assert_true(bench.n_cancelled > 0);
+                /* Up to the tenth block and two more; the other unit; then the first one again. */
+                assert_in_range(c.upload - n_uploads, 10 + 3 + 32, 10 + 2 + 3 + 32);
+                bench_deinit(&bench);
+        }
+}
+
+/* Another one's window opens while this one reads ahead. */
+static void gives_way(void **state)
+{
+        for (unsigned k = 1; k < 60; k += 3) {
+                struct lab_camera *other;
+                struct bench bench;
+
+                bench_init(&bench, &geometries[1]);
+                usb_inproc_watch(bench.lab->host, NULL, NULL);
+                other = lab_camera_new(bench.lab, SIM_OPENMV3, 8);
+                lab_install(other, bench.old);
+                lab_plug_until_running(other, "3-1.3");
+                assert_int_equal(lab_ask_update(other, NEW), REQUEST_QUEUED);
+                lab_plug(bench.camera, PORT);
+                lab_expect_state(bench.camera, CAMERA_OPENING, 10 * SEC);
+                usb_inproc_set_delays(bench.lab->host, 0, 0);
+                lab_unplug(other);
+                lab_reset_counters(other);
+                lab_run(bench.lab, k * MSEC);
+                lab_plug(other, "3-1.3");
+                lab_expect_done(bench.camera);
+                lab_expect_done(other);
+                lab_expect_flash(bench.camera, bench.new);
+                lab_expect_flash(other, bench.new);
+                assert_int_equal(lab_counters(other).windows_missed, 0);
+                bench_deinit(&bench);
+        }
+}
+
 /* --- the good path --- */
 
 static void good_path(void **state)
@@ -412,12 +593,17 @@ static void good_path(void **state)
 int main(int argc, char *argv[])
 {
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(good_path),
+                { "/lookahead/good-path", good_path, NULL, NULL, NULL },
                 { "/lookahead/trouble/toy", trouble_toy, NULL, NULL, NULL },
                 { "/lookahead/trouble/toy-and-a-slow-host", trouble_toy_slow_host, NULL, NULL, NULL },
                 { "/lookahead/trouble/toy-one-at-a-time", trouble_toy_one_at_a_time, NULL, NULL, NULL },
                 { "/lookahead/trouble/M7", trouble_m7, NULL, NULL, NULL },
                 { "/lookahead/trouble/AE3", trouble_ae3, NULL, NULL, NULL },
+                { "/lookahead/unplugged-by-hand", unplugged, NULL, NULL, NULL },
+                { "/lookahead/the-daemon-dies", killed, NULL, NULL, NULL },
+                { "/lookahead/cancelled-at-a-unit's-end", cancelled, NULL, NULL, NULL },
+                { "/lookahead/taken-back", taken_back, NULL, NULL, NULL },
+                { "/lookahead/gives-way", gives_way, NULL, NULL, NULL },
         };
 
         if (argc > 1)
