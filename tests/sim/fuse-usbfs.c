@@ -86,10 +86,13 @@ struct usbfs_node {
         bool gone;
         bool configured;
         bool locked;                    /* the device lock is held over something that takes time */
+        bool starting;                  /* by the kernel, which configures it */
         uint64_t reset_unique;
+        struct wait *alternate;         /* ended, but for what the owner still asks the device */
         struct usbfs_file *claimed_by[USBFS_INTERFACES_MAX];
         const char *driver[USBFS_INTERFACES_MAX];
-        uint8_t alternate[USBFS_INTERFACES_MAX];
+        const char *detached[USBFS_INTERFACES_MAX];     /* what CONNECT finds again */
+        uint8_t alternates[USBFS_INTERFACES_MAX];
         LIST_HEAD(, usbfs_file) files;
         TAILQ_HEAD(, stalled) stalled;
         struct defer replay;
@@ -344,6 +347,14 @@ static void urb_cancel(struct usbfs_urb *urb, int status)
 
 /* --- claims --- */
 
+static void set_driver(struct usbfs_node *node, unsigned interface, struct usbfs_file *file, const char *driver)
+{
+        node->claimed_by[interface] = file;
+        node->driver[interface] = driver;
+        if (!node->gone && node->ops->driver_changed)
+                node->ops->driver_changed(node->userdata, (uint8_t)interface, file ? "usbfs" : driver);
+}
+
 static int claim(struct usbfs_file *file, unsigned interface)
 {
         struct usbfs_node *node = file->node;
@@ -359,7 +370,7 @@ static int claim(struct usbfs_file *file, unsigned interface)
                       node->driver[interface] ?: "another program");
                 return -EBUSY;
         }
-        node->claimed_by[interface] = file;
+        set_driver(node, interface, file, NULL);
         trace(node, "claim of interface %u", interface);
         return 0;
 }
@@ -383,6 +394,9 @@ static int check_recipient(struct usbfs_file *file, uint8_t type, uint16_t index
                 if ((index & 0xff & ~USB_DIR_IN) == 0)
                         return 0;
                 interface = interface_of_endpoint(file->node, index & 0xff);
+                /* The kernel forgives a wrong direction bit. */
+                if (interface < 0)
+                        interface = interface_of_endpoint(file->node, (index & 0xff) ^ USB_DIR_IN);
                 return interface < 0 ? interface : check_interface(file, (unsigned)interface);
         case USB_RECIP_INTERFACE:
                 return check_interface(file, index & 0xff);
@@ -415,6 +429,32 @@ static int wait_new(struct usbfs_file *file, enum wait_kind kind, uint64_t uniqu
 
 static void file_close(struct usbfs_file *file);
 
+static void alternate_done(struct wait *wait, int result)
+{
+        struct usbfs_node *node = wait->node;
+
+        if (wait->kind != WAIT_SET_INTERFACE) {
+                /* Given up even if the device did not answer. */
+                set_driver(node, wait->interface, NULL, NULL);
+                result = 0;
+        }
+        unlock(node);
+        if (wait->unique != 0)
+                reply_ioctl(node->usbfs, wait->unique, result);
+        if (wait->kind == WAIT_CLOSE)
+                file_close(wait->file);
+        free(wait);
+}
+
+void usbfs_node_alternate_done(struct usbfs_node *node)
+{
+        struct wait *wait = node->alternate;
+
+        node->alternate = NULL;
+        if (wait)
+                alternate_done(wait, 0);
+}
+
 static void on_wait_done(struct control *control, int status, size_t actual)
 {
         struct wait *wait = container_of(control, struct wait, control);
@@ -435,21 +475,19 @@ static void on_wait_done(struct control *control, int status, size_t actual)
         case WAIT_RELEASE_INTERFACE:
         case WAIT_CLOSE:
                 if (status >= 0) {
-                        node->alternate[wait->interface] = wait->alternate;
-                        if (node->ops->alternate_changed && !node->gone)
-                                node->ops->alternate_changed(node->userdata, wait->interface, wait->alternate);
+                        node->alternates[wait->interface] = wait->alternate;
+                        if (node->ops->alternate_changed && !node->gone &&
+                            node->ops->alternate_changed(node->userdata, wait->interface, wait->alternate)) {
+                                node->alternate = wait;
+                                return;
+                        }
                 }
-                if (wait->kind != WAIT_SET_INTERFACE) {
-                        /* Given up even if the device did not answer. */
-                        node->claimed_by[wait->interface] = NULL;
-                        result = 0;
-                }
-                unlock(node);
-                break;
+                alternate_done(wait, result);
+                return;
         case WAIT_SET_CONFIGURATION:
                 if (status >= 0) {
                         node->configured = wait->configuration != 0;
-                        memset(node->alternate, 0, sizeof(node->alternate));
+                        memset(node->alternates, 0, sizeof(node->alternates));
                         if (node->ops->configuration_changed && !node->gone)
                                 node->ops->configuration_changed(node->userdata, wait->configuration);
                 }
@@ -458,8 +496,6 @@ static void on_wait_done(struct control *control, int status, size_t actual)
         }
         if (wait->unique != 0)
                 reply_ioctl(node->usbfs, wait->unique, result);
-        if (wait->kind == WAIT_CLOSE)
-                file_close(wait->file);
         free(wait);
 }
 
@@ -493,12 +529,12 @@ static void file_close(struct usbfs_file *file)
         for (unsigned i = 0; i < USBFS_INTERFACES_MAX; i++) {
                 if (node->claimed_by[i] != file)
                         continue;
-                if (!node->gone && node->alternate[i] != 0) {
+                if (!node->gone && node->alternates[i] != 0) {
                         trace(node, "closed: the kernel sends SET_INTERFACE(0)");
                         if (set_interface(file, WAIT_CLOSE, 0, (uint8_t)i, 0) >= 0)
                                 return;
                 }
-                node->claimed_by[i] = NULL;
+                set_driver(node, i, NULL, NULL);
         }
         while ((urb = TAILQ_FIRST(&file->pending)))
                 urb_cancel(urb, -ENOENT);
@@ -670,11 +706,15 @@ static int ioctl_release(const struct call *call)
         r = peek(call->pid, call->argument, &interface, sizeof(interface));
         if (r < 0)
                 return r;
-        if (interface >= USBFS_INTERFACES_MAX || node->claimed_by[interface] != call->file)
+        if (interface >= USBFS_INTERFACES_MAX)
+                return -EINVAL;
+        if (!has_interface(node, interface))
+                return -ENOENT;
+        if (node->claimed_by[interface] != call->file)
                 return -EINVAL;
         trace(node, "release of interface %u", interface);
-        if (node->alternate[interface] == 0) {
-                node->claimed_by[interface] = NULL;
+        if (node->alternates[interface] == 0) {
+                set_driver(node, interface, NULL, NULL);
                 return 0;
         }
         trace(node, "released: the kernel sends SET_INTERFACE(0)");
@@ -709,8 +749,9 @@ static int ioctl_set_configuration(const struct call *call)
         r = peek(call->pid, call->argument, &value, sizeof(value));
         if (r < 0)
                 return r;
+        /* By anybody: the kernel's drivers count, too. */
         for (unsigned i = 0; i < USBFS_INTERFACES_MAX; i++)
-                if (node->claimed_by[i])
+                if (node->claimed_by[i] || node->driver[i])
                         return -EBUSY;
         if (value < 0)
                 value = 0;
@@ -735,8 +776,10 @@ static int ioctl_reset(const struct call *call)
                 return -EPERM;
         trace(node, "RESET");
         /* usbfs cannot be told of a reset beforehand, so the kernel unbinds it: all claims are lost. */
-        memset(node->claimed_by, 0, sizeof(node->claimed_by));
-        memset(node->alternate, 0, sizeof(node->alternate));
+        for (unsigned i = 0; i < USBFS_INTERFACES_MAX; i++)
+                if (node->claimed_by[i])
+                        set_driver(node, i, NULL, NULL);
+        memset(node->alternates, 0, sizeof(node->alternates));
         node->reset_unique = call->unique;
         lock(node);
         node->ops->reset(node->userdata);
@@ -775,6 +818,13 @@ static int ioctl_get_driver(const struct call *call)
         return poke(call->pid, call->argument, &user, sizeof(user));
 }
 
+static void detach_driver(struct usbfs_node *node, unsigned interface)
+{
+        if (node->driver[interface])
+                node->detached[interface] = node->driver[interface];
+        set_driver(node, interface, NULL, NULL);
+}
+
 static int ioctl_driver_call(const struct call *call)
 {
         struct usbfs_node *node = call->node;
@@ -793,11 +843,19 @@ static int ioctl_driver_call(const struct call *call)
                 if (!node->claimed_by[user.ifno] && !node->driver[user.ifno])
                         return -ENODATA;
                 trace(node, "driver detached from interface %d", user.ifno);
-                node->claimed_by[user.ifno] = NULL;
-                node->driver[user.ifno] = NULL;
+                if (node->claimed_by[user.ifno] && node->alternates[user.ifno] != 0) {
+                        r = set_interface(call->file, WAIT_RELEASE_INTERFACE, call->unique, (uint8_t)user.ifno, 0);
+                        return r < 0 ? r : DEFERRED;
+                }
+                detach_driver(node, (unsigned)user.ifno);
                 return 0;
         case USBDEVFS_CONNECT:
-                return node->claimed_by[user.ifno] || node->driver[user.ifno] ? -EBUSY : 0;
+                if (node->claimed_by[user.ifno] || node->driver[user.ifno])
+                        return -EBUSY;
+                if (!node->detached[user.ifno])
+                        return 0;               /* no driver wants it */
+                set_driver(node, (unsigned)user.ifno, NULL, node->detached[user.ifno]);
+                return 1;
         default:
                 return node->driver[user.ifno] ? -ENOTTY : -ENODATA;
         }
@@ -825,8 +883,7 @@ static int ioctl_disconnect_claim(const struct call *call)
                 if ((user.flags & USBDEVFS_DISCONNECT_CLAIM_EXCEPT_DRIVER) && same)
                         return -EBUSY;
                 trace(node, "driver detached from interface %u", user.interface);
-                node->claimed_by[user.interface] = NULL;
-                node->driver[user.interface] = NULL;
+                detach_driver(node, user.interface);
         }
         return claim(call->file, user.interface);
 }
@@ -1379,6 +1436,7 @@ int usbfs_node_new(struct fuse_usbfs *usbfs, const struct usbfs_info *info, stru
         node->id = usbfs->next_id++;
         node->info = *info;
         node->configured = info->configured;
+        node->starting = node->locked = !info->configured;
         node->ep0 = ep0;
         node->ops = ops;
         node->userdata = userdata;
@@ -1399,6 +1457,8 @@ struct usbfs_node *usbfs_node_remove(struct usbfs_node *node)
         if (node->reset_unique != 0)
                 usbfs_node_reset_done(node, -ENODEV);
         node->gone = true;
+        assert(!node->alternate);               /* ended with ep0 */
+        usbfs_node_configured(node, node->configured);
         node->ep0 = NULL;
         node->info.descriptors_size = 0;
         LIST_FOREACH(file, &node->files, link) {
@@ -1427,13 +1487,22 @@ void usbfs_node_reset_done(struct usbfs_node *node, int error)
         reply_ioctl(node->usbfs, unique, error);
 }
 
+void usbfs_node_configured(struct usbfs_node *node, bool configured)
+{
+        node->configured = configured;
+        if (!node->starting)
+                return;
+        node->starting = false;
+        unlock(node);
+}
+
 int usbfs_node_bind(struct usbfs_node *node, uint8_t interface, const char *driver)
 {
         if (interface >= USBFS_INTERFACES_MAX)
                 return -EINVAL;
         if (driver && node->claimed_by[interface])
                 return -EBUSY;
-        node->driver[interface] = driver;
+        set_driver(node, interface, NULL, driver);
         return 0;
 }
 

@@ -33,8 +33,11 @@ struct usbfs_ops {
         int (*open)(void *userdata);
         /* The kernel was asked to reset the port.  Answered once by usbfs_node_reset_done(). */
         void (*reset)(void *userdata);
-        /* SETINTERFACE, or the release of an interface, changed an alternate setting. */
-        void (*alternate_changed)(void *userdata, uint8_t interface, uint8_t alternate);
+        /* SETINTERFACE, or the release of an interface, changed an alternate setting.  True: the kernel has still something to
+         * ask the device, and whoever caused it waits until usbfs_node_alternate_done(). */
+        bool (*alternate_changed)(void *userdata, uint8_t interface, uint8_t alternate);
+        /* An interface has another driver: "usbfs" of who claimed it, or NULL. */
+        void (*driver_changed)(void *userdata, uint8_t interface, const char *driver);
         /* SETCONFIGURATION was answered by the device. */
         void (*configuration_changed)(void *userdata, uint8_t configuration);
         /* One line about what a program does: open, claim, release, errors. */
@@ -48,7 +51,7 @@ struct usbfs_info {
         uint8_t ports[7];
         const uint8_t *descriptors;     /* device descriptor and configuration; the owner's, until removed */
         size_t descriptors_size;
-        bool configured;
+        bool configured;                /* false: the device lock is held, and open(2) waits, until usbfs_node_configured() */
 };
 
 int usbfs_node_new(struct fuse_usbfs *usbfs, const struct usbfs_info *info, struct ep0 *ep0,
@@ -56,6 +59,9 @@ int usbfs_node_new(struct fuse_usbfs *usbfs, const struct usbfs_info *info, stru
 /* The device is gone, and its name with it; who has it open is told.  ep0 was shut down before. Returns NULL. */
 struct usbfs_node *usbfs_node_remove(struct usbfs_node *node);
 void usbfs_node_reset_done(struct usbfs_node *node, int error);
+void usbfs_node_alternate_done(struct usbfs_node *node);
+/* The kernel is through with a new device; configured: it took SET_CONFIGURATION. */
+void usbfs_node_configured(struct usbfs_node *node, bool configured);
 /* The name of the driver other than usbfs that has an interface: "cdc_acm", or a made-up one that holds it so that
  * claims are refused.  NULL: nobody.  Must outlive the node. -EBUSY: a program has claimed it. */
 int usbfs_node_bind(struct usbfs_node *node, uint8_t interface, const char *driver);

@@ -189,10 +189,13 @@ static int send_event(struct uevents *uevents, const char *subsystem, const char
                       const struct properties *properties, const char *action)
 {
         struct properties message = { 0 };
+        /* Not bound yet, or not any more. */
+        bool driver = strcmp(action, "bind") == 0 || strcmp(action, "change") == 0;
 
         add(&message, "ACTION=%s", action);
-        memcpy(message.text + message.size, properties->text, properties->size);
-        message.size += properties->size;
+        for (const char *p = properties->text; p < properties->text + properties->size; p += strlen(p) + 1)
+                if (driver || strncmp(p, "DRIVER=", 7) != 0)
+                        add(&message, "%s", p);
         add(&message, "USEC_INITIALIZED=%" PRIu64, initialized_usec());
         return uevents_send(uevents, subsystem, devtype, message.text, message.size);
 }
@@ -273,9 +276,17 @@ int sysfs_device_write_configuration(const struct sysfs_device *device)
         const uint8_t *configuration = device->descriptors + USB_DT_DEVICE_SIZE;
         int r;
 
-        if (device->configuration == 0)
-                return attribute(device->devpath, "bConfigurationValue", "\n") < 0 ||
-                       attribute(device->devpath, "bNumInterfaces", "\n") < 0 ? -EIO : 0;
+        /* There, and empty: libusb takes a line without a number for a fault. */
+        if (device->configuration == 0) {
+                static const char *const names[] = { "bConfigurationValue", "bNumInterfaces", "bmAttributes", "bMaxPower" };
+
+                for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                        r = attribute(device->devpath, names[i], "%s", "");
+                        if (r < 0)
+                                return r;
+                }
+                return 0;
+        }
         r = attribute(device->devpath, "bConfigurationValue", "%u\n", device->configuration);
         if (r < 0)
                 return r;
@@ -318,6 +329,12 @@ int sysfs_device_write(const struct sysfs_device *device)
             attribute(path, "bNumConfigurations", "%u\n", d[17]) < 0 ||
             attribute(path, "authorized", "1\n") < 0 ||
             attribute(path, "removable", "unknown\n") < 0 ||
+            attribute(path, "configuration", "%s", "") < 0 ||
+            attribute(path, "quirks", "0x0\n") < 0 ||
+            attribute(path, "avoid_reset_quirk", "0\n") < 0 ||
+            attribute(path, "ltm_capable", "no\n") < 0 ||
+            attribute(path, "rx_lanes", "1\n") < 0 ||
+            attribute(path, "tx_lanes", "1\n") < 0 ||
             write_bytes(file, device->descriptors, device->descriptors_size) < 0)
                 return -EIO;
         /* The kernel has no file for a string that a device has not. */
@@ -378,12 +395,22 @@ static void interface_path(const struct sysfs_device *device, uint8_t number, ch
                        device->configuration ? device->configuration : 1U, number);
 }
 
+static void interface_alias(const struct sysfs_device *device, const struct sysfs_interface *interface, char alias[static 64])
+{
+        const uint8_t *d = device->descriptors;
+
+        (void)snprintf(alias, 64, "usb:v%04Xp%04Xd%04Xdc%02Xdsc%02Xdp%02Xic%02Xisc%02Xip%02Xin%02X", get_le16(d + 8),
+                       get_le16(d + 10), get_le16(d + 12), d[4], d[5], d[6], interface->class, interface->subclass,
+                       interface->protocol, interface->number);
+}
+
 static void interface_properties(const struct sysfs_device *device, const struct sysfs_interface *interface,
                                  struct properties *ret)
 {
         const uint8_t *d = device->descriptors;
-        char path[320];
+        char path[320], alias[64];
 
+        interface_alias(device, interface, alias);
         interface_path(device, interface->number, path, sizeof(path));
         *ret = (struct properties){ 0 };
         add(ret, "DEVPATH=%s", path);
@@ -394,26 +421,46 @@ static void interface_properties(const struct sysfs_device *device, const struct
         add(ret, "PRODUCT=%x/%x/%x", get_le16(d + 8), get_le16(d + 10), get_le16(d + 12));
         add(ret, "TYPE=%u/%u/%u", d[4], d[5], d[6]);
         add(ret, "INTERFACE=%u/%u/%u", interface->class, interface->subclass, interface->protocol);
-        add(ret, "MODALIAS=usb:v%04Xp%04Xd%04Xdc%02Xdsc%02Xdp%02Xic%02Xisc%02Xip%02Xin%02X", get_le16(d + 8), get_le16(d + 10),
-            get_le16(d + 12), d[4], d[5], d[6], interface->class, interface->subclass, interface->protocol, interface->number);
+        add(ret, "MODALIAS=%s", alias);
         ret->kernel_size = ret->size;
         add(ret, "ID_PATH=platform-camsim-usb-0:%s:%u.%u", device->port, device->configuration, interface->number);
         add(ret, "ID_VENDOR_ID=%04x", get_le16(d + 8));
         add(ret, "ID_MODEL_ID=%04x", get_le16(d + 10));
 }
 
-int sysfs_interface_write(const struct sysfs_device *device, const struct sysfs_interface *interface)
+int sysfs_interface_write_driver(const struct sysfs_device *device, const struct sysfs_interface *interface)
 {
         struct properties properties;
-        char path[320], file[512];
+        char path[320], file[512], target[128];
+        int r;
+
+        interface_path(device, interface->number, path, sizeof(path));
+        interface_properties(device, interface, &properties);
+        (void)snprintf(file, sizeof(file), "/sys%s/driver", path);
+        (void)unlink(file);
+        if (interface->driver) {
+                (void)snprintf(target, sizeof(target), "/sys/bus/usb/drivers/%s", interface->driver);
+                r = link_to(target, file);
+                if (r < 0)
+                        return r;
+        }
+        return write_uevent_file(path, &properties);
+}
+
+int sysfs_interface_write(const struct sysfs_device *device, const struct sysfs_interface *interface)
+{
+        char path[320], alias[64];
         int r;
 
         interface_path(device, interface->number, path, sizeof(path));
         r = make_device(path, "/sys/bus/usb");
         if (r < 0)
                 return r;
-        interface_properties(device, interface, &properties);
-        if (attribute(path, "bInterfaceNumber", "%02x\n", interface->number) < 0 ||
+        interface_alias(device, interface, alias);
+        if (attribute(path, "modalias", "%s\n", alias) < 0 ||
+            attribute(path, "authorized", "1\n") < 0 ||
+            attribute(path, "supports_autosuspend", "1\n") < 0 ||
+            attribute(path, "bInterfaceNumber", "%02x\n", interface->number) < 0 ||
             attribute(path, "bAlternateSetting", "%2u\n", interface->alternate) < 0 ||
             attribute(path, "bNumEndpoints", "%02x\n", interface->endpoints) < 0 ||
             attribute(path, "bInterfaceClass", "%02x\n", interface->class) < 0 ||
@@ -426,17 +473,7 @@ int sysfs_interface_write(const struct sysfs_device *device, const struct sysfs_
                 remove_file("/sys%s/interface", path);
         if (r < 0)
                 return r;
-        (void)snprintf(file, sizeof(file), "/sys%s/driver", path);
-        (void)unlink(file);
-        if (interface->driver) {
-                char target[128];
-
-                (void)snprintf(target, sizeof(target), "/sys/bus/usb/drivers/%s", interface->driver);
-                r = link_to(target, file);
-                if (r < 0)
-                        return r;
-        }
-        r = write_uevent_file(path, &properties);
+        r = sysfs_interface_write_driver(device, interface);
         if (r < 0)
                 return r;
         return link_device(path, "/sys/bus/usb/devices/%s:%u.%u", device->name, device->configuration, interface->number);

@@ -40,6 +40,7 @@ int sysfs_device_write(const struct sysfs_device *device);
 /* The attribute that changes while a device lives. */
 int sysfs_device_write_configuration(const struct sysfs_device *device);
 int sysfs_interface_write(const struct sysfs_device *device, const struct sysfs_interface *interface);
+int sysfs_interface_write_driver(const struct sysfs_device *device, const struct sysfs_interface *interface);
 int sysfs_tty_write(const struct sysfs_device *device, const struct sysfs_tty *tty);
 
 /* udev's database entry; from now on libudev calls the device initialized. */

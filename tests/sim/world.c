@@ -31,12 +31,14 @@
 #include "sim/sysfs.h"
 
 #define HUB_DRIVER "hub"
-#define HOLDER_DRIVER "held"
+#define HOLDER_DRIVER "usbfs"           /* another program is that, to everybody else */
 #define ROOT_PORTS 15U
 #define HUB_PORTS 16U                   /* more than any hub has, to spare tests a tree of them */
 #define BUSES 63U
 #define STRING_TIMEOUT (5 * SEC)
+#define RESET_SIGNALLING 10.0           /* milliseconds; USB 2.0, 7.1.7.5 */
 #define INTERFACES_MAX 8
+#define ALTERNATES_MAX 8
 
 enum attached_state {
         ATTACHED_QUEUED,                /* its hub is busy with another port */
@@ -71,6 +73,10 @@ struct attached {
         size_t n_interfaces, next_string;
         struct sysfs_interface interfaces[INTERFACES_MAX];
         uint8_t string_index[INTERFACES_MAX];
+        struct {
+                bool known;             /* the kernel asks once */
+                char text[sizeof((struct sysfs_interface){ 0 }.string)];
+        } strings[INTERFACES_MAX][ALTERNATES_MAX];
         bool has_tty;
         struct sysfs_tty tty;
         int master, slave;
@@ -295,13 +301,16 @@ static void announce(struct attached *attached)
         trace(attached, "uevent: add %s, device %u", attached->device.name, attached->device.device);
         for (unsigned n = event_times(attached); n > 0; n--) {
                 (void)sysfs_device_event(world->uevents, &attached->device, "add");
-                for (size_t i = 0; i < attached->n_interfaces; i++)
-                        (void)sysfs_interface_event(world->uevents, &attached->device, &attached->interfaces[i], "add");
-                if (attached->has_tty)
-                        (void)sysfs_tty_event(world->uevents, &attached->device, &attached->tty, "add");
-                for (size_t i = 0; i < attached->n_interfaces; i++)
-                        if (attached->interfaces[i].driver)
-                                (void)sysfs_interface_event(world->uevents, &attached->device, &attached->interfaces[i], "bind");
+                for (size_t i = 0; i < attached->n_interfaces; i++) {
+                        const struct sysfs_interface *entry = &attached->interfaces[i];
+
+                        (void)sysfs_interface_event(world->uevents, &attached->device, entry, "add");
+                        /* Its driver makes the tty while it is being bound. */
+                        if (attached->has_tty && attached->tty.interface == entry->number)
+                                (void)sysfs_tty_event(world->uevents, &attached->device, &attached->tty, "add");
+                        if (entry->driver)
+                                (void)sysfs_interface_event(world->uevents, &attached->device, entry, "bind");
+                }
                 (void)sysfs_device_event(world->uevents, &attached->device, "bind");
         }
         changed(world);
@@ -314,13 +323,14 @@ static void announce_removal(struct attached *attached)
         attached->announced = false;
         trace(attached, "uevent: remove %s, device %u", attached->device.name, attached->device.device);
         for (unsigned n = event_times(attached); n > 0; n--) {
-                if (attached->has_tty)
-                        (void)sysfs_tty_event(world->uevents, &attached->device, &attached->tty, "remove");
                 for (size_t i = 0; i < attached->n_interfaces; i++) {
-                        if (attached->interfaces[i].driver)
-                                (void)sysfs_interface_event(world->uevents, &attached->device, &attached->interfaces[i],
-                                                            "unbind");
-                        (void)sysfs_interface_event(world->uevents, &attached->device, &attached->interfaces[i], "remove");
+                        const struct sysfs_interface *entry = &attached->interfaces[i];
+
+                        if (attached->has_tty && attached->tty.interface == entry->number)
+                                (void)sysfs_tty_event(world->uevents, &attached->device, &attached->tty, "remove");
+                        if (entry->driver)
+                                (void)sysfs_interface_event(world->uevents, &attached->device, entry, "unbind");
+                        (void)sysfs_interface_event(world->uevents, &attached->device, entry, "remove");
                 }
                 (void)sysfs_device_event(world->uevents, &attached->device, "unbind");
                 (void)sysfs_device_event(world->uevents, &attached->device, "remove");
@@ -494,7 +504,8 @@ static void on_reset(void *userdata)
                 finish_reset(attached, 0);
                 return;
         }
-        timer_set(&attached->timer, milliseconds(attached->world->options.enumerate / 2));
+        /* Reset signalling takes its time however fast the rest may be: a bootloader has left by its end. */
+        timer_set(&attached->timer, milliseconds(MAX(attached->world->options.enumerate / 2, RESET_SIGNALLING)));
         /* May drop off the bus from inside. */
         sim_camera_bus_reset(attached->camera->model);
 }
@@ -509,18 +520,104 @@ static void configure(struct attached *attached, control_fn done)
         ep0_submit(&attached->ep0, &attached->control);
 }
 
-static void on_alternate_changed(void *userdata, uint8_t interface, uint8_t alternate)
+/* The string in a reply of size bytes; what is not ASCII is not ours. */
+static void take_string(const struct attached *attached, size_t size, char *text, size_t room)
+{
+        size_t length = MIN((size_t)attached->data[0], size), n = 0;
+
+        for (size_t i = 2; i + 1 < length && n < room - 1; i += 2)
+                text[n++] = attached->data[i + 1] ? '?' : (char)attached->data[i];
+        text[n] = 0;
+}
+
+static void ask_string(struct attached *attached, uint8_t index, control_fn done)
+{
+        attached->control.done = done;
+        control_setup(&attached->control, USB_DIR_IN, USB_REQ_GET_DESCRIPTOR, (uint16_t)(USB_DT_STRING << 8 | index), 0x0409, 255);
+        ep0_submit(&attached->ep0, &attached->control);
+}
+
+static const uint8_t *find_alternate(const struct attached *attached, uint8_t interface, uint8_t alternate)
+{
+        const uint8_t *p = attached->descriptors, *end = p + attached->device.descriptors_size;
+
+        for (; end - p >= 2 && p[0] >= 2 && p[0] <= end - p; p += p[0])
+                if (p[1] == USB_DT_INTERFACE && p[0] >= USB_DT_INTERFACE_SIZE && p[2] == interface && p[3] == alternate)
+                        return p;
+        return NULL;
+}
+
+static size_t find_entry(const struct attached *attached, uint8_t interface)
+{
+        size_t i = 0;
+
+        while (i < attached->n_interfaces && attached->interfaces[i].number != interface)
+                i++;
+        return i;
+}
+
+static void show_alternate(struct attached *attached, size_t i)
+{
+        struct sysfs_interface *entry = &attached->interfaces[i];
+
+        memcpy(entry->string, attached->strings[i][entry->alternate].text, sizeof(entry->string));
+        (void)sysfs_interface_write(&attached->device, entry);
+}
+
+static void on_alternate_string(struct control *control, int status, size_t actual)
+{
+        struct attached *attached = container_of(control, struct attached, control);
+        size_t i = attached->next_string;
+        uint8_t alternate = attached->interfaces[i].alternate;
+
+        if (status >= 0 && actual >= 2 && attached->data[1] == USB_DT_STRING) {
+                take_string(attached, actual, attached->strings[i][alternate].text, sizeof(attached->strings[i][alternate].text));
+                attached->strings[i][alternate].known = true;
+        }
+        if (attached->state == ATTACHED_READY)
+                show_alternate(attached, i);
+        usbfs_node_alternate_done(attached->node);
+}
+
+/* The attributes of an interface are those of its present setting, whose name the kernel asks for when it is set first. */
+static bool on_alternate_changed(void *userdata, uint8_t interface, uint8_t alternate)
 {
         struct attached *attached = userdata;
+        const uint8_t *descriptor = find_alternate(attached, interface, alternate);
+        size_t i = find_entry(attached, interface);
+        struct sysfs_interface *entry = &attached->interfaces[i];
 
-        for (size_t i = 0; i < attached->n_interfaces; i++) {
-                struct sysfs_interface *entry = &attached->interfaces[i];
-
-                if (entry->number != interface)
-                        continue;
-                entry->alternate = alternate;
-                (void)sysfs_interface_write(&attached->device, entry);
+        if (i == attached->n_interfaces || !descriptor || alternate >= ALTERNATES_MAX || attached->state != ATTACHED_READY)
+                return false;
+        entry->alternate = alternate;
+        entry->endpoints = descriptor[4];
+        entry->class = descriptor[5];
+        entry->subclass = descriptor[6];
+        entry->protocol = descriptor[7];
+        if (descriptor[8] == 0 || attached->strings[i][alternate].known) {
+                show_alternate(attached, i);
+                return false;
         }
+        attached->next_string = i;
+        ask_string(attached, descriptor[8], on_alternate_string);
+        return true;
+}
+
+static void on_driver_changed(void *userdata, uint8_t interface, const char *driver)
+{
+        struct attached *attached = userdata;
+        struct world *world = attached->world;
+        size_t i = find_entry(attached, interface);
+        struct sysfs_interface *entry = &attached->interfaces[i];
+
+        if (i == attached->n_interfaces || entry->driver == driver || (entry->driver && driver && strcmp(entry->driver, driver) == 0))
+                return;
+        for (unsigned n = event_times(attached); attached->announced && entry->driver && n > 0; n--)
+                (void)sysfs_interface_event(world->uevents, &attached->device, entry, "unbind");
+        entry->driver = driver;
+        (void)sysfs_interface_write_driver(&attached->device, entry);
+        for (unsigned n = event_times(attached); attached->announced && driver && n > 0; n--)
+                (void)sysfs_interface_event(world->uevents, &attached->device, entry, "bind");
 }
 
 static void on_configuration_changed(void *userdata, uint8_t configuration)
@@ -546,6 +643,7 @@ static const struct usbfs_ops usbfs_ops = {
         .open = on_open,
         .reset = on_reset,
         .alternate_changed = on_alternate_changed,
+        .driver_changed = on_driver_changed,
         .configuration_changed = on_configuration_changed,
         .trace = on_usbfs_trace,
 };
@@ -613,7 +711,7 @@ static int appear(struct attached *attached)
         memcpy(info.ports, attached->ports, sizeof(info.ports));
         info.descriptors = attached->descriptors;
         info.descriptors_size = attached->device.descriptors_size;
-        info.configured = true;
+        info.configured = !attached->camera;    /* hubs have no further ado */
         r = usbfs_node_new(world->usbfs, &info, &attached->ep0, &usbfs_ops, attached, &attached->node);
         if (r < 0)
                 return r;
@@ -658,6 +756,7 @@ static void to_udev(struct attached *attached)
         if (attached->has_tty)
                 (void)sysfs_tty_write(&attached->device, &attached->tty);
         bind_drivers(attached);
+        usbfs_node_configured(attached->node, attached->device.configuration != 0);
         defer_call(&world->pump);
         timer_set(&attached->timer, milliseconds(world->options.udev));
 }
@@ -683,11 +782,9 @@ static void on_string(struct control *control, int status, size_t actual)
         if (attached->state != ATTACHED_STRINGS)
                 return;
         if (status >= 0 && actual >= 2 && attached->data[1] == USB_DT_STRING) {
-                size_t length = MIN((size_t)attached->data[0], actual), n = 0;
-
-                for (size_t i = 2; i + 1 < length && n < sizeof(entry->string) - 1; i += 2)
-                        entry->string[n++] = attached->data[i + 1] ? '?' : (char)attached->data[i];
-                entry->string[n] = 0;
+                take_string(attached, actual, entry->string, sizeof(entry->string));
+                memcpy(attached->strings[attached->next_string][0].text, entry->string, sizeof(entry->string));
+                attached->strings[attached->next_string][0].known = true;
         }
         attached->next_string++;
         next_string(attached);
@@ -701,10 +798,7 @@ static void next_string(struct attached *attached)
                 to_udev(attached);
                 return;
         }
-        attached->control.done = on_string;
-        control_setup(&attached->control, USB_DIR_IN, USB_REQ_GET_DESCRIPTOR,
-                      (uint16_t)(USB_DT_STRING << 8 | attached->string_index[attached->next_string]), 0x0409, 255);
-        ep0_submit(&attached->ep0, &attached->control);
+        ask_string(attached, attached->string_index[attached->next_string], on_string);
 }
 
 static void on_configured(struct control *control, int status, size_t actual)
