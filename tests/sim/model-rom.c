@@ -222,7 +222,8 @@ static void erase_sector(struct sim_camera *camera, uint32_t address)
                 op_end(camera, STATUS_TARGET);
                 return;
         }
-        rom->pointer = address;
+        if (!camera->config.rom_erase_keeps_pointer)
+                rom->pointer = address;
         if (camera->chip == SIM_F765 && camera->config.f765_dual_bank &&
             address >= sim_flash_scale(memory, DUAL_BANK_ADDRESS)) {
                 op_end(camera, STATUS_OK);

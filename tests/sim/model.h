@@ -109,6 +109,7 @@ struct sim_config {
         bool mpu_fault_is_error;        /* AE3 write before block 0 opened the window: errWRITE (default: fault, locked up) */
         bool rom_constant_stride;       /* block address = pointer + (n-2) * wTransferSize (default: * wLength of this request) */
         bool rom_stall_keeps_state;     /* a refused request leaves state and status (default: dfuERROR, errSTALLEDPKT) */
+        bool rom_erase_keeps_pointer;   /* the address pointer stands where Set Address put it (default: at the erased sector, as in ST's later library) */
         bool rom_busy_stalls;           /* quirk 6: GETSTATUS stalls while flash works (default: NAKed) */
         bool rom_leave_mute;            /* quirk 7: the GETSTATUS of leaving has no answer (default on for H743) */
         bool rom_mass_erase_works;      /* default off for H743 (quirk 4: errERASE), on elsewhere */

@@ -418,6 +418,7 @@ static int set_config(struct call *call, struct sim_config *config, const char *
                 { "mpu_fault_is_error", &config->mpu_fault_is_error },
                 { "rom_constant_stride", &config->rom_constant_stride },
                 { "rom_stall_keeps_state", &config->rom_stall_keeps_state },
+                { "rom_erase_keeps_pointer", &config->rom_erase_keeps_pointer },
                 { "rom_busy_stalls", &config->rom_busy_stalls },
                 { "rom_leave_mute", &config->rom_leave_mute },
                 { "rom_mass_erase_works", &config->rom_mass_erase_works },

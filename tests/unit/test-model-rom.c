@@ -422,12 +422,24 @@ static void test_bus_reset_begins_anew(void **state)
 static void test_erase_moves_the_pointer(void **state)
 {
         struct bench *bench = in_rom(SIM_OPENMV3);
+        struct sim_config config;
         uint8_t bytes[64];
 
         assert_status(bench_point(bench, 0x08020000), DNLOAD_IDLE, 0);
         assert_status(bench_erase(bench, 0x08018000), DNLOAD_IDLE, 0);
         assert_status(bench_write(bench, 2, block, 64), DNLOAD_IDLE, 0);
         assert_int_equal(sim_camera_flash_read(bench->camera, false, 0x08018000, bytes, 64), 0);
+        assert_memory_equal(bytes, block, 64);
+        bench_free(bench);
+
+        sim_config_default(&config, SIM_OPENMV3, 1);
+        config.rom_erase_keeps_pointer = true;
+        bench = in_rom_with(SIM_OPENMV3, &config);
+        assert_status(bench_point(bench, 0x08020000), DNLOAD_IDLE, 0);
+        assert_status(bench_erase(bench, 0x08020000), DNLOAD_IDLE, 0);
+        assert_status(bench_erase(bench, 0x08018000), DNLOAD_IDLE, 0);
+        assert_status(bench_write(bench, 2, block, 64), DNLOAD_IDLE, 0);
+        assert_int_equal(sim_camera_flash_read(bench->camera, false, 0x08020000, bytes, 64), 0);
         assert_memory_equal(bytes, block, 64);
         bench_free(bench);
 }
