@@ -113,6 +113,7 @@ struct session {
         struct usb_setup asked;         /* what this operation's machine asked for last */
         bool giving_way;                /* the timer ends it; then goes on what current says */
         uint64_t gave_way;              /* so far */
+        uint64_t own_hurry;             /* what context.hurry_until was when this one came: not to give way to itself */
         bool draining;                  /* they are taken back; then goes on what current says */
         bool waiting_for_machine;       /* the timer is the machine's MACHINE_WAIT */
 
@@ -298,7 +299,7 @@ static void on_reply(void *userdata, enum usb_result result, const uint8_t *data
 
 static bool others_hurry(const struct session *s)
 {
-        return loop_now(s->context.loop) < *s->context.hurry_until;
+        return *s->context.hurry_until != s->own_hurry && loop_now(s->context.loop) < *s->context.hurry_until;
 }
 
 /* request is on its way for the machine as it is now. */
@@ -1825,7 +1826,7 @@ int session_new(const struct session_context *context, const struct session_even
         };
         s->subject = (struct log_subject){ .camera = s->wish.camera, .port = s->sighting.port };
         if (mode == CAMERA_MODE_BOOTLOADER)
-                *context->hurry_until = loop_now(context->loop) + HURRY;
+                s->own_hurry = *context->hurry_until = loop_now(context->loop) + HURRY;
         timer_init(&s->timer, context->loop, on_timer, s);
         timer_init(&s->overall, context->loop, on_overall, s);
         r = usb_open(context->usb, sighting->node, /* interface= */ 0, OPEN_DEADLINE, on_open, s, &s->opening);

@@ -26,6 +26,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
@@ -1338,15 +1339,34 @@ static void on_replay(void *userdata)
         }
 }
 
+/*
+ * A real usbfs answers a system call within a microsecond or two.  Here each one wakes this process, and on a virtual machine waking
+ * an idle processor takes longer than all the rest.  System calls come in bursts (poll, reap, reap, submit): so whoever has just
+ * asked something is waited for a moment without going to sleep.
+ */
+#define LINGER_NS 60000
+
+static uint64_t now_ns(void)
+{
+        struct timespec ts;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &ts);
+        return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
 static void on_readable(void *userdata, unsigned events)
 {
         struct fuse_usbfs *usbfs = userdata;
+        uint64_t until = 0;
 
         /* A few at a time, so that timers and programs get their turn. */
-        for (int i = 0; i < 64; i++) {
+        for (int i = 0; i < 64;) {
                 ssize_t size = read(usbfs->fd, usbfs->buffer, REQUEST_SIZE);
                 struct usbfs_node *node;
 
+                if (size < 0 && errno == EAGAIN && until && now_ns() < until)
+                        continue;
+                i++;
                 if (size < 0 && (errno == ENOENT || errno == EINTR))
                         continue;       /* the request was taken back */
                 if (size < 0 && errno != EAGAIN)
@@ -1358,6 +1378,7 @@ static void on_readable(void *userdata, unsigned events)
                         stall(node, usbfs->buffer, (size_t)size);
                 else
                         handle(usbfs, usbfs->buffer, (size_t)size);
+                until = now_ns() + LINGER_NS;
         }
 }
 
