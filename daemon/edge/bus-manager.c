@@ -170,6 +170,10 @@ static int find_board(struct bus *bus, const struct image *image, const char *na
                 return 0;
         }
         possible = image_possible_boards(image, boards, record->partition[0] ? record->partition : "FIRMWARE");
+        /* Any bytes could be firmware for a board whose images have no vector table: that is no sign of it. */
+        for (size_t i = 0; i < boards->n; i++)
+                if (image->format == IMAGE_RAW && !boards->boards[i].vector_table)
+                        possible &= ~(UINT32_C(1) << i);
         if (__builtin_popcount(possible) != 1)
                 return sd_bus_error_setf(error, BUS_ERROR_INVALID, "%s: say which board it is for.",
                                          possible ? "It could be for several boards" : "It fits no board's firmware partition");
