@@ -306,6 +306,39 @@ static void device_that_takes_no_configuration(void **state)
         (void)close(fd);
 }
 
+static void device_that_is_deconfigured(void **state)
+{
+        struct machine_order order = { .verb = MACHINE_CAMERA };
+        struct machine_answer camera;
+        int fd;
+
+        /* In the ROM: that stays. */
+        sim_config_default(&order.config, SIM_FOREIGN, 1001);
+        (void)snprintf(order.name, sizeof(order.name), "foreign");
+        assert_int_equal(machine_ask(&order).error, 0);
+        camera = tell(MACHINE_PLUG, "foreign", 0);
+        assert_int_equal(camera.error, 0);
+        fd = open_node(&camera);
+        assert_int_equal(set_interface(fd, 1), 0);
+        assert_string_equal(attribute(&camera, ":1.0", "bAlternateSetting"), " 1");
+        /* It answers a reset, claims and settings are gone. */
+        assert_int_equal(call(fd, USBDEVFS_RESET, NULL), 0);
+        assert_string_equal(attribute(&camera, ":1.0", "bAlternateSetting"), " 0");
+        assert_string_equal(driver(&camera), "");
+        assert_int_equal(release(fd, 0), -EINVAL);
+        assert_int_equal(call(fd, USBDEVFS_SETCONFIGURATION, &(int){ 0 }), 0);
+        assert_string_equal(attribute(&camera, "", "bConfigurationValue"), "");
+        assert_string_equal(attribute(&camera, ":1.0", "bInterfaceNumber"), "");
+        assert_int_equal(claim(fd, 0), -ENOENT);
+        assert_int_equal(get_status(fd), -EHOSTUNREACH);
+        assert_int_equal(call(fd, USBDEVFS_SETCONFIGURATION, &(int){ 1 }), 0);
+        assert_string_equal(attribute(&camera, "", "bConfigurationValue"), "1");
+        assert_string_equal(attribute(&camera, ":1.0", "bInterfaceNumber"), "00");
+        assert_int_equal(strncmp(attribute(&camera, ":1.0", "interface"), "@Internal Flash", 15), 0);
+        assert_int_equal(get_status(fd), 6);
+        (void)close(fd);
+}
+
 static void departed_with_a_request_under_way(void **state)
 {
         struct machine_answer camera = plugged("departed", false);
@@ -355,6 +388,7 @@ static int test(void)
                 { "/setting/behind-the-kernels-back-stays", setting_behind_the_kernels_back_stays, NULL, NULL, NULL },
                 { "/driver/goes-and-comes-back", driver_goes_and_comes_back, NULL, NULL, NULL },
                 { "/device/takes-no-configuration", device_that_takes_no_configuration, NULL, NULL, NULL },
+                { "/device/is-deconfigured", device_that_is_deconfigured, NULL, NULL, NULL },
                 { "/device/departed-with-a-request-under-way", departed_with_a_request_under_way, NULL, NULL, NULL },
                 { "/device/reset-takes-the-claims", reset_takes_the_claims, NULL, NULL, NULL },
         };

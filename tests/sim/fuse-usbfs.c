@@ -430,6 +430,18 @@ static int wait_new(struct usbfs_file *file, enum wait_kind kind, uint64_t uniqu
 
 static void file_close(struct usbfs_file *file);
 
+/* A reset or a configuration has put them back to 0, of which everything is known. */
+static void forget_alternates(struct usbfs_node *node)
+{
+        for (unsigned i = 0; i < USBFS_INTERFACES_MAX; i++) {
+                if (node->alternates[i] == 0)
+                        continue;
+                node->alternates[i] = 0;
+                if (node->ops->alternate_changed && !node->gone)
+                        (void)node->ops->alternate_changed(node->userdata, (uint8_t)i, 0);
+        }
+}
+
 static void alternate_done(struct wait *wait, int result)
 {
         struct usbfs_node *node = wait->node;
@@ -488,7 +500,7 @@ static void on_wait_done(struct control *control, int status, size_t actual)
         case WAIT_SET_CONFIGURATION:
                 if (status >= 0) {
                         node->configured = wait->configuration != 0;
-                        memset(node->alternates, 0, sizeof(node->alternates));
+                        forget_alternates(node);
                         if (node->ops->configuration_changed && !node->gone)
                                 node->ops->configuration_changed(node->userdata, wait->configuration);
                 }
@@ -780,7 +792,7 @@ static int ioctl_reset(const struct call *call)
         for (unsigned i = 0; i < USBFS_INTERFACES_MAX; i++)
                 if (node->claimed_by[i])
                         set_driver(node, i, NULL, NULL);
-        memset(node->alternates, 0, sizeof(node->alternates));
+        forget_alternates(node);
         node->reset_unique = call->unique;
         lock(node);
         node->ops->reset(node->userdata);

@@ -578,6 +578,17 @@ int sysfs_tty_event(struct uevents *uevents, const struct sysfs_device *device, 
         return send_event(uevents, "tty", NULL, &properties, action);
 }
 
+void sysfs_interface_delete(const struct sysfs_device *device, const struct sysfs_interface *interface)
+{
+        char path[320], full[512];
+
+        remove_file("/sys/bus/usb/devices/%s:%u.%u", device->name, device->configuration, interface->number);
+        remove_file("/run/udev/data/+usb:%s:%u.%u", device->name, device->configuration, interface->number);
+        interface_path(device, interface->number, path, sizeof(path));
+        (void)snprintf(full, sizeof(full), "/sys%s", path);
+        remove_tree(full);
+}
+
 void sysfs_device_delete(const struct sysfs_device *device, const struct sysfs_interface *interfaces, size_t n,
                          const struct sysfs_tty *tty)
 {
@@ -588,10 +599,8 @@ void sysfs_device_delete(const struct sysfs_device *device, const struct sysfs_i
                 remove_file("/sys/dev/char/%u:%u", TTY_MAJOR, tty->minor);
                 remove_file("/run/udev/data/c%u:%u", TTY_MAJOR, tty->minor);
         }
-        for (size_t i = 0; i < n; i++) {
-                remove_file("/sys/bus/usb/devices/%s:%u.%u", device->name, device->configuration, interfaces[i].number);
-                remove_file("/run/udev/data/+usb:%s:%u.%u", device->name, device->configuration, interfaces[i].number);
-        }
+        for (size_t i = 0; i < n; i++)
+                sysfs_interface_delete(device, &interfaces[i]);
         remove_file("/sys/bus/usb/devices/%s", device->name);
         remove_file("/sys/dev/char/%u:%u", USB_MAJOR, device_minor(device));
         remove_file("/run/udev/data/c%u:%u", USB_MAJOR, device_minor(device));

@@ -40,6 +40,8 @@ int sysfs_device_write(const struct sysfs_device *device);
 /* The attribute that changes while a device lives. */
 int sysfs_device_write_configuration(const struct sysfs_device *device);
 int sysfs_interface_write(const struct sysfs_device *device, const struct sysfs_interface *interface);
+/* Before the device's configuration is forgotten, of which the names tell. */
+void sysfs_interface_delete(const struct sysfs_device *device, const struct sysfs_interface *interface);
 int sysfs_interface_write_driver(const struct sysfs_device *device, const struct sysfs_interface *interface);
 int sysfs_tty_write(const struct sysfs_device *device, const struct sysfs_tty *tty);
 

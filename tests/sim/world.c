@@ -620,15 +620,40 @@ static void on_driver_changed(void *userdata, uint8_t interface, const char *dri
                 (void)sysfs_interface_event(world->uevents, &attached->device, entry, "bind");
 }
 
+static void find_interfaces(struct attached *attached);
+static void bind_drivers(struct attached *attached);
+
 static void on_configuration_changed(void *userdata, uint8_t configuration)
 {
         struct attached *attached = userdata;
 
         trace(attached, "configuration %u", configuration);
-        if (configuration == 0) {
-                attached->device.configuration = 0;
-                (void)sysfs_device_write_configuration(&attached->device);
+        if (configuration == attached->device.configuration)
+                return;
+        /* Without configuration there are no interfaces. */
+        for (size_t i = 0; i < attached->n_interfaces; i++) {
+                const struct sysfs_interface *entry = &attached->interfaces[i];
+
+                for (unsigned n = event_times(attached); attached->announced && n > 0; n--)
+                        (void)sysfs_interface_event(attached->world->uevents, &attached->device, entry, "remove");
+                sysfs_interface_delete(&attached->device, entry);
         }
+        attached->n_interfaces = 0;
+        attached->device.configuration = configuration;
+        (void)sysfs_device_write_configuration(&attached->device);
+        if (configuration == 0)
+                return;
+        find_interfaces(attached);
+        for (size_t i = 0; i < attached->n_interfaces; i++) {
+                struct sysfs_interface *entry = &attached->interfaces[i];
+
+                memcpy(entry->string, attached->strings[i][0].text, sizeof(entry->string));
+                (void)sysfs_interface_write(&attached->device, entry);
+                (void)sysfs_interface_write_database(&attached->device, entry);
+                for (unsigned n = event_times(attached); attached->announced && n > 0; n--)
+                        (void)sysfs_interface_event(attached->world->uevents, &attached->device, entry, "add");
+        }
+        bind_drivers(attached);
 }
 
 static void on_usbfs_trace(void *userdata, const char *line)
