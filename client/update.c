@@ -163,6 +163,10 @@ static enum exit_code upload_for_cameras(const struct client *client, struct bus
         for (size_t i = 0; i < (n ? n : bus_camera_count(bus)); i++) {
                 const struct camera *camera = n ? cameras[i] : bus_nth_camera(bus, i);
 
+                /* Nobody has said what it is: a file's bytes do not say it either, and need not go to the daemon. */
+                if (n > 0 && *camera->board == '\0')
+                        return client_fail(client, EXIT_REFUSED, "%s is not proven to be a camera. If it is yours: "
+                                           "camrescue recover %s --board BOARD.", camera_label(camera), camera_label(camera));
                 if (*camera->board == '\0')
                         continue;
                 if (*board && strcmp(board, camera->board) != 0)
