@@ -449,6 +449,11 @@ static void begin_transfer(struct sim_camera *camera, struct sim_urb *urb)
                 case SIM_FAULT_UNPLUG_DATA:
                 case SIM_FAULT_UNPLUG_STATUS:
                 case SIM_FAULT_TORN:
+                case SIM_FAULT_BABBLE:
+                case SIM_FAULT_STATE:
+                        break;
+                case _SIM_FAULT_KIND_MAX:
+                        assert(false);
                         break;
                 case SIM_FAULT_UNPLUG_FLASH:
                         camera->job.tear = true;
@@ -528,6 +533,17 @@ static void unplug_after(struct sim_camera *camera)
         sim_camera_unplug(camera);
 }
 
+/* What the device says of its own state, changed on the way. */
+static void twist_state(const struct transfer *t, const struct sim_fault *fault, uint8_t *reply, size_t size)
+{
+        if (t->type != 0xa1)
+                return;
+        if (t->request == REQ_GETSTATUS && size > 4)
+                reply[4] = fault->pattern;
+        else if (t->request == REQ_GETSTATE && size > 0)
+                reply[0] = fault->pattern;
+}
+
 static void end_transfer(struct sim_camera *camera)
 {
         struct sim_urb *urb = camera->current;
@@ -568,12 +584,29 @@ static void end_transfer(struct sim_camera *camera)
                 kick(camera);
                 return;
         }
+        if (fault && fault->kind == SIM_FAULT_BABBLE) {
+                camera->current = NULL;
+                if (in) {
+                        memcpy(urb->data, camera->reply, actual);
+                        memset(urb->data + actual, fault->pattern, t.length - actual);
+                } else {
+                        if (actual > 0)
+                                camera->personality->data(camera, &t, urb->data, actual);
+                        camera->personality->ack(camera, &t);
+                }
+                trace_transfer(camera, &t, "babble (fault)", NULL, 0);
+                complete(camera, urb, camera->connected ? -EOVERFLOW : -ESHUTDOWN, t.length);
+                kick(camera);
+                return;
+        }
         if (fault && in && fault->kind == SIM_FAULT_SHORT)
                 actual = MIN(actual, fault->length);
         if (in && actual > 0) {
                 memcpy(urb->data, camera->reply, actual);
                 if (fault && fault->kind == SIM_FAULT_GARBAGE)
                         memset(urb->data, fault->pattern, actual);
+                else if (fault && fault->kind == SIM_FAULT_STATE)
+                        twist_state(&t, fault, urb->data, actual);
         } else if (!in && actual > 0)
                 camera->personality->data(camera, &t, urb->data, actual);
         trace_transfer(camera, &t, "", urb->data, actual);
@@ -747,6 +780,19 @@ enum sim_mode sim_camera_mode(const struct sim_camera *camera)
 bool sim_camera_is_powered(const struct sim_camera *camera)
 {
         return camera->powered;
+}
+
+bool sim_camera_is_pending(const struct sim_camera *camera)
+{
+        switch (camera->mode) {
+        case SIM_BOOTLOADER:
+                return camera->bootloader.pending &&
+                       (camera->bootloader.state == STATE_DNLOAD_SYNC || camera->bootloader.state == STATE_MANIFEST_SYNC);
+        case SIM_ROM_DFU:
+                return camera->rom.pending && (camera->rom.state == STATE_DNLOAD_SYNC || camera->rom.state == STATE_MANIFEST_SYNC);
+        default:
+                return false;
+        }
 }
 
 /* --- birth and death --- */

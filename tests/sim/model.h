@@ -154,6 +154,8 @@ void sim_camera_set_jumper(struct sim_camera *camera, bool boot0);   /* looked a
 bool sim_camera_jumper(const struct sim_camera *camera);
 enum sim_mode sim_camera_mode(const struct sim_camera *camera);
 bool sim_camera_is_powered(const struct sim_camera *camera);
+/* A block or a command waits in it for the GETSTATUS that carries it out. */
+bool sim_camera_is_pending(const struct sim_camera *camera);
 
 /* --- the bus, called by the front end --- */
 struct sim_descriptors {
@@ -214,6 +216,10 @@ enum sim_fault_kind {
         SIM_FAULT_CRASH,                /* device locks up: NAK for ever until power is cycled */
         SIM_FAULT_TORN,                 /* error_code after length bytes of the data stage: the device has seen the request and these
                                          * bytes.  More than its wLength: it carries it out, and only the host does not hear of it */
+        SIM_FAULT_BABBLE,               /* sends more than was asked for (pattern): -EOVERFLOW with a full buffer.  IN: the host breaks off before
+                                         * the status stage; OUT: it is the status stage that babbles, and the device has carried it out */
+        SIM_FAULT_STATE,                /* GETSTATUS and GETSTATE say that the state is pattern; other requests are not hurt */
+        _SIM_FAULT_KIND_MAX
 };
 struct sim_fault {
         enum sim_fault_kind kind;

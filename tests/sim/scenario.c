@@ -994,7 +994,7 @@ static const char *const fault_names[] = {
         [SIM_FAULT_GARBAGE] = "garbage", [SIM_FAULT_UNPLUG_BEFORE] = "unplug-before",
         [SIM_FAULT_UNPLUG_DATA] = "unplug-data", [SIM_FAULT_UNPLUG_STATUS] = "unplug-status",
         [SIM_FAULT_UNPLUG_FLASH] = "unplug-flash", [SIM_FAULT_CRASH] = "crash",
-        [SIM_FAULT_TORN] = "torn",
+        [SIM_FAULT_TORN] = "torn", [SIM_FAULT_BABBLE] = "babble", [SIM_FAULT_STATE] = "state",
 };
 
 static int command_fault(struct call *call)
@@ -1029,7 +1029,7 @@ static int command_fault(struct call *call)
                 }
         if (!found)
                 return fail(call, "fault %s? (stall, error, nak, short, garbage, unplug-before, unplug-data, unplug-status, "
-                            "unplug-flash, crash, torn, clear)", kind ?: "");
+                            "unplug-flash, crash, torn, babble, state, clear)", kind ?: "");
         if (request) {
                 found = false;
                 for (size_t i = 0; i < ELEMENTSOF(requests); i++)
@@ -1549,8 +1549,8 @@ static const struct command {
         { "dump", command_dump, "NAME PARTITION FILE [size=N]" },
         { "compare", command_compare, "NAME PARTITION FILE\nAn error tells the first difference." },
         { "fault", command_fault,
-          "NAME stall|error|nak|short|garbage|unplug-before|unplug-data|unplug-status|unplug-flash|crash|torn|clear\n"
-          "[request=any|upload|download|getstatus|clrstatus|getstate|abort|detach|set-interface|get-interface|\n"
+          "NAME stall|error|nak|short|garbage|unplug-before|unplug-data|unplug-status|unplug-flash|crash|torn|\n"
+          "babble|state|clear\n[request=any|upload|download|getstatus|clrstatus|getstate|abort|detach|set-interface|get-interface|\n"
           "set-configuration|get-configuration|get-descriptor] [skip=N] [count=N (0: for ever)] [length=N] [pattern=N] [error=N]" },
         { "fail-flash", command_fail_flash, "NAME PARTITION OFFSET [silently] [count=N]\nThe erase unit there does not take the next operations." },
         { "hold-interface", command_hold_interface, "NAME [N]\nAnother program has it: claims get EBUSY." },

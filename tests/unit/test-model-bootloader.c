@@ -1020,6 +1020,48 @@ static void test_faults(void **state)
         bench_free(bench);
 }
 
+/* Who babbles in the data stage never comes to the status stage, with which a block is committed. */
+static void test_babble(void **state)
+{
+        struct sim_fault fault = { .kind = SIM_FAULT_BABBLE, .request_type = -1, .request = -1, .count = 1 };
+        struct bench *bench = held(SIM_OPENMV3);
+        struct sim_counters c;
+        uint8_t bytes[4096];
+
+        memset(bytes, 0x11, sizeof(bytes));
+        assert_int_equal(bench_select(bench, 2), 0);
+        sim_camera_reset_counters(bench->camera);
+        assert_false(sim_camera_is_pending(bench->camera));
+        sim_camera_add_fault(bench->camera, &fault);
+        assert_int_equal(bench_out(bench, DNLOAD, 0, bytes, sizeof(bytes)), -EOVERFLOW);
+        assert_true(sim_camera_is_pending(bench->camera));
+        sim_camera_add_fault(bench->camera, &fault);
+        assert_int_equal(bench_control(bench, 0xa1, GETSTATUS, 0, 0, bytes, 6, 1000 * MS), -EOVERFLOW);
+        assert_true(sim_camera_is_pending(bench->camera));
+        sim_camera_counters(bench->camera, &c);
+        assert_int_equal(c.erases, 0);
+        assert_status(bench_status(bench), DNBUSY, 0);
+        assert_status(bench_status(bench), DNLOAD_IDLE, 0);
+        assert_false(sim_camera_is_pending(bench->camera));
+        sim_camera_counters(bench->camera, &c);
+        assert_int_equal(c.erases, 1);
+        bench_free(bench);
+}
+
+static void test_untrue_state(void **state)
+{
+        struct bench *bench = held(SIM_OPENMV3);
+        uint8_t bytes[64];
+
+        assert_int_equal(bench_select(bench, 2), 0);
+        sim_camera_add_fault(bench->camera, &(struct sim_fault){ .kind = SIM_FAULT_STATE, .request_type = -1, .request = -1, .count = 3, .pattern = 9 });
+        assert_status(bench_status(bench), 9, 0);
+        assert_int_equal(bench_state(bench), 9);
+        assert_int_equal(bench_in(bench, UPLOAD, 0, bytes, 64), 64);
+        assert_status(bench_status(bench), IDLE, 0);
+        bench_free(bench);
+}
+
 static void test_enumeration_is_not_hit_by_faults_of_any_request(void **state)
 {
         struct bench *bench = bench_new(SIM_OPENMV3, NULL);
@@ -1200,6 +1242,8 @@ int main(void)
                 cmocka_unit_test(test_content_decides),
                 cmocka_unit_test(test_bootloader_images),
                 cmocka_unit_test(test_faults),
+                cmocka_unit_test(test_babble),
+                cmocka_unit_test(test_untrue_state),
                 cmocka_unit_test(test_enumeration_is_not_hit_by_faults_of_any_request),
                 cmocka_unit_test(test_cancelled_in_the_data_stage),
                 cmocka_unit_test(test_unplug_faults),
