@@ -70,7 +70,7 @@ struct usb_inproc {
         struct timer event_timer;
         LIST_HEAD(, usb_inproc_camera) cameras;
         unsigned last_number[16];       /* per bus */
-        unsigned n_timers, n_users;
+        unsigned n_timers, n_users, n_openings;
 };
 
 static struct usb_inproc *the_host;
@@ -565,6 +565,7 @@ struct request {
 struct usb_device {
         struct usb *usb;
         struct attachment *attachment;
+        unsigned number;                /* among all openings */
         uint8_t interface;
         struct request requests[USB_QUEUE_MAX]; /* a ring: n of them from first on; at most one is with the device */
         size_t first, n;
@@ -736,7 +737,7 @@ static void watch(const struct usb_device *device, const struct request *request
         const struct usb_inproc *host = device->usb->host;
 
         if (host->watch)
-                host->watch(host->watch_userdata, &request->setup, told, told ? result_of(request) : USB_OK,
+                host->watch(host->watch_userdata, device->attachment->camera, device->number, &request->setup, told, told ? result_of(request) : USB_OK,
                             told && request->setup.request_type & 0x80 ? request->data : NULL, told ? request->actual : 0);
 }
 
@@ -885,6 +886,7 @@ static void opening_claim(struct usb_opening *opening)
         device = calloc(1, sizeof(*device));
         assert(device);
         device->usb = opening->usb;
+        device->number = ++opening->usb->host->n_openings;
         device->attachment = attachment_ref(attachment);
         device->interface = opening->interface;
         attachment->claimed_by_us |= bit;

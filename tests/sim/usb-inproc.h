@@ -38,9 +38,10 @@ void usb_inproc_set_delays(struct usb_inproc *host, uint64_t enumeration, uint64
 void usb_inproc_set_queue(struct usb_inproc *host, size_t n);
 /* From the end of a request until its owner hears of it; what is queued behind it goes out meanwhile. 0 unless told otherwise. */
 void usb_inproc_set_latency(struct usb_inproc *host, uint64_t latency);
-/* Hears of each request of every device as it is submitted, and as its owner is told of its end (told).  It may not call anything of io/usb.h. */
-typedef void (*usb_inproc_watch_fn)(void *userdata, const struct usb_setup *setup, bool told, enum usb_result result,
-                                    const uint8_t *data, size_t actual);
+/* Hears of each request of every device as it is submitted, and as its owner is told of its end (told).  opening: which of all openings
+ * it belongs to, counted from 1.  It may not call anything of io/usb.h. */
+typedef void (*usb_inproc_watch_fn)(void *userdata, struct usb_inproc_camera *camera, unsigned opening, const struct usb_setup *setup,
+                                    bool told, enum usb_result result, const uint8_t *data, size_t actual);
 void usb_inproc_watch(struct usb_inproc *host, usb_inproc_watch_fn fn, void *userdata);
 /* One line per request, event and flash operation to stderr. */
 void usb_inproc_set_trace(struct usb_inproc *host, bool trace);

@@ -1,6 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* The lab: see lab.h. */
 
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,6 +12,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 #include "base/bytes.h"
@@ -97,24 +103,42 @@ static void start_registry(struct lab *lab)
                 on_usb_event(lab, /* added= */ true, &sightings[i]);
 }
 
-struct lab *lab_new_with_quota(uint64_t saved_quota)
+/* Read once: thousands of labs are made of them. */
+static const struct board_list *all_boards(void)
 {
-        const char *directory = getenv("CAMRESCUE_BOARDS"), *trace = getenv("LAB_TRACE");
+        static struct board_list boards;
+
+        if (boards.n == 0)
+                assert_int_equal(board_list_load(&boards, getenv("CAMRESCUE_BOARDS") ?: "boards"), 0);
+        return &boards;
+}
+
+static struct lab *lab_make(uint64_t saved_quota)
+{
+        const char *trace = getenv("LAB_TRACE");
         struct lab *lab = calloc(1, sizeof(*lab));
 
         assert_non_null(lab);
         lab->trace = trace ? atoi(trace) : 0;
+        lab->saved_quota = saved_quota;
         log_init(LOG_TARGET_STDERR, LOG_DEBUG);
-        assert_int_equal(board_list_load(&lab->boards, directory ?: "boards"), 0);
+        lab->boards = *all_boards();
         assert_int_equal(loop_new(&lab->loop), 0);
         log_set_sink(on_line, lab);
         assert_int_equal(usb_inproc_new(lab->loop, &lab->host), 0);
         usb_inproc_on_event(lab->host, on_usb_event, lab);
         usb_inproc_set_trace(lab->host, lab->trace > 1);
         assert_int_equal(usb_new(lab->loop, &lab->usb), 0);
+        lab->settings = (struct registry_settings){ .automatic = true, .hub_is_there = hub_is_there, .userdata = lab };
+        return lab;
+}
+
+struct lab *lab_new_with_quota(uint64_t saved_quota)
+{
+        struct lab *lab = lab_make(saved_quota);
+
         assert_int_equal(journal_open(lab->loop, NULL, &lab->journal), 0);
         assert_int_equal(store_new(lab->loop, lab->journal, NULL, saved_quota, &lab->store), 0);
-        lab->settings = (struct registry_settings){ .automatic = true, .hub_is_there = hub_is_there, .userdata = lab };
         start_registry(lab);
         return lab;
 }
@@ -131,16 +155,22 @@ static bool no_work(void *userdata)
         return loop_pending_work(lab->loop) == 0;
 }
 
+static void close_state(struct lab *lab)
+{
+        lab->registry = registry_free(lab->registry);
+        (void)loop_run_until(lab->loop, no_work, lab, 60 * SEC);
+        lab->store = store_free(lab->store);
+        lab->journal = journal_close(lab->journal);
+        (void)loop_run_until(lab->loop, no_work, lab, 60 * SEC);
+}
+
 struct lab *lab_free(struct lab *lab)
 {
         struct lab_image *image;
 
         if (!lab)
                 return NULL;
-        lab->registry = registry_free(lab->registry);
-        (void)loop_run_until(lab->loop, no_work, lab, 60 * SEC);
-        store_free(lab->store);
-        journal_close(lab->journal);
+        close_state(lab);
         lab_run(lab, 10 * SEC);
         usb_free(lab->usb);
         usb_inproc_free(lab->host);
@@ -155,6 +185,8 @@ struct lab *lab_free(struct lab *lab)
                 free(lab->cameras[i].remembered);
         for (size_t i = 0; i < LAB_LINES; i++)
                 free(lab->lines[i]);
+        if (lab->directory[0])
+                lab_remove(lab->directory);
         free(lab);
         return NULL;
 }
@@ -179,6 +211,153 @@ void lab_restart(struct lab *lab)
         lab->registry = registry_free(lab->registry);
         assert_true(loop_run_until(lab->loop, no_work, lab, 60 * SEC));
         start_registry(lab);
+}
+
+/* --- on the disk --- */
+
+static void join(char path[static PATH_MAX], const char *directory, const char *name)
+{
+        assert_in_range(snprintf(path, PATH_MAX, "%s/%s", directory, name), 1, PATH_MAX - 1);
+}
+
+static void copy_file(const char *from, const char *to)
+{
+        _cleanup_close_ int in = open(from, O_RDONLY | O_CLOEXEC), out = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        char buffer[65536];
+        ssize_t n;
+
+        assert_true(in >= 0 && out >= 0);
+        while ((n = read(in, buffer, sizeof(buffer))) > 0)
+                assert_int_equal(write(out, buffer, (size_t)n), n);
+        assert_int_equal(n, 0);
+}
+
+/* immutable: a second name is as good as a copy. */
+static void copy_directory(const char *from, const char *to, bool immutable)
+{
+        DIR *directory = opendir(from);
+        struct dirent *entry;
+
+        assert_non_null(directory);
+        assert_int_equal(mkdir(to, 0700), 0);
+        while ((entry = readdir(directory))) {
+                char source[PATH_MAX], target[PATH_MAX];
+
+                if (entry->d_name[0] == '.' && (!entry->d_name[1] || (entry->d_name[1] == '.' && !entry->d_name[2])))
+                        continue;
+                join(source, from, entry->d_name);
+                join(target, to, entry->d_name);
+                if (entry->d_type == DT_DIR)
+                        copy_directory(source, target, /* immutable= */ true);
+                else if (!immutable || link(source, target) < 0)
+                        copy_file(source, target);
+        }
+        closedir(directory);
+}
+
+void lab_remove(const char *path)
+{
+        DIR *directory = opendir(path);
+        struct dirent *entry;
+
+        assert_non_null(directory);
+        while ((entry = readdir(directory))) {
+                char name[PATH_MAX];
+
+                if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+                        continue;
+                join(name, path, entry->d_name);
+                if (entry->d_type == DT_DIR)
+                        lab_remove(name);
+                else
+                        assert_int_equal(unlink(name), 0);
+        }
+        closedir(directory);
+        assert_int_equal(rmdir(path), 0);
+}
+
+void lab_scratch(char path[static 64])
+{
+        snprintf(path, 64, "/dev/shm/camrescue-lab-XXXXXX");
+        if (mkdtemp(path))
+                return;
+        snprintf(path, 64, "/tmp/camrescue-lab-XXXXXX");
+        assert_non_null(mkdtemp(path));
+}
+
+static void state_of(const struct lab *lab, unsigned generation, char path[static PATH_MAX])
+{
+        char name[16];
+
+        snprintf(name, sizeof(name), "%u", generation);
+        join(path, lab->directory, name);
+}
+
+static void open_state(struct lab *lab)
+{
+        char path[PATH_MAX];
+
+        state_of(lab, lab->generation, path);
+        assert_int_equal(journal_open(lab->loop, path, &lab->journal), 0);
+        assert_int_equal(store_new(lab->loop, lab->journal, path, lab->saved_quota, &lab->store), 0);
+}
+
+struct lab *lab_new_on_disk(const char *from)
+{
+        struct lab *lab = lab_make(SAVED_QUOTA);
+        char path[PATH_MAX];
+
+        lab_scratch(lab->directory);
+        state_of(lab, lab->generation, path);
+        if (from)
+                copy_directory(from, path, /* immutable= */ false);
+        lab_start(lab);
+        return lab;
+}
+
+void lab_keep(struct lab *lab, const char *directory)
+{
+        char path[PATH_MAX];
+
+        close_state(lab);
+        state_of(lab, lab->generation, path);
+        copy_directory(path, directory, /* immutable= */ false);
+        lab_start(lab);
+}
+
+void lab_take_image(struct lab *lab)
+{
+        char from[PATH_MAX], to[PATH_MAX];
+
+        if (lab->image_taken)
+                return;
+        lab->image_taken = true;
+        state_of(lab, lab->generation, from);
+        state_of(lab, lab->generation + 1, to);
+        copy_directory(from, to, /* immutable= */ false);
+}
+
+void lab_kill(struct lab *lab)
+{
+        char path[PATH_MAX];
+
+        assert_true(lab->directory[0] && !lab_is_dead(lab));
+        lab_take_image(lab);
+        close_state(lab);
+        state_of(lab, lab->generation++, path);
+        lab_remove(path);
+        lab->image_taken = false;
+}
+
+void lab_start(struct lab *lab)
+{
+        open_state(lab);
+        start_registry(lab);
+}
+
+bool lab_is_dead(const struct lab *lab)
+{
+        return !lab->registry;
 }
 
 void lab_set_automatic(struct lab *lab, bool automatic)
@@ -262,6 +441,61 @@ void lab_import(struct lab *lab, const struct lab_image *image)
 
 /* --- cameras and a hand --- */
 
+static struct board *board_of(struct lab *lab, enum sim_board board)
+{
+        for (size_t i = 0; i < lab->boards.n; i++)
+                if (strcmp(lab->boards.boards[i].id, sim_board_name(board)) == 0)
+                        return &lab->boards.boards[i];
+        lab_fail(lab, "no such board");
+}
+
+static void shrink_memory(struct memory *memory, const struct sim_camera *sim, bool external)
+{
+        uint32_t at = memory->segments[0].start, start, size;
+
+        for (memory->n_segments = 0;; at += size) {
+                struct erase_segment *last = memory->n_segments > 0 ? &memory->segments[memory->n_segments - 1] : NULL;
+
+                sim_camera_erase_unit(sim, external, at, &start, &size);
+                if (size == 0)
+                        return;
+                assert_int_equal(start, at);
+                if (last && last->unit_size == size)
+                        last->units++;
+                else {
+                        assert_true(memory->n_segments < BOARD_SEGMENTS_MAX);
+                        memory->segments[memory->n_segments++] = (struct erase_segment){ at, size, 1 };
+                }
+        }
+}
+
+/* What is known of the board, as small as the toy is. */
+static void shrink(struct lab *lab, enum sim_board which, const struct sim_camera *sim)
+{
+        struct board *board = board_of(lab, which);
+        struct layout *layout = &board->layouts[0];
+        const struct sim_partition *partitions;
+        size_t n = sim_camera_partitions(sim, &partitions);
+        bool done[ELEMENTSOF(board->memories)] = {};
+
+        assert_int_equal(n, layout->n_partitions);
+        for (size_t i = 0; i < n; i++) {
+                struct partition *p = &layout->partitions[i];
+
+                if (!done[p->memory])
+                        shrink_memory(&board->memories[p->memory], sim, partitions[i].external);
+                done[p->memory] = true;
+                p->start = partitions[i].start;
+                p->limit = partitions[i].limit;
+                if (p->role == PARTITION_BOOTLOADER && board->rom_restore) {
+                        board->bootloader_limit = p->limit;
+                        board->bootloader_max_bytes = p->limit - p->start;
+                }
+        }
+        board->n_layouts = 1;
+        board->vector_table = false;    /* the image has the real one's */
+}
+
 struct lab_camera *lab_camera_from(struct lab *lab, const struct sim_config *config)
 {
         struct lab_camera *camera = &lab->cameras[lab->n_cameras++];
@@ -277,6 +511,8 @@ struct lab_camera *lab_camera_from(struct lab *lab, const struct sim_config *con
                 snprintf(camera->key + 2 * i, 3, "%02X", uid.bytes[i]);
         if (config->board != SIM_FOREIGN)
                 sim_camera_install_bootloader(camera->sim);
+        if (config->erase_unit_scale < 1)
+                shrink(lab, config->board, camera->sim);
         return camera;
 }
 
@@ -467,6 +703,15 @@ void lab_expect_flash(struct lab_camera *camera, const struct lab_image *image)
         if (n < image->size)
                 lab_fail(camera->lab, "%s of %s: 0x%02x instead of 0x%02x at 0x%zx", image->partition, camera->key, data[n],
                          image->data[n], n);
+}
+
+bool lab_stands_there(const struct lab_camera *camera, const struct lab_image *image)
+{
+        _cleanup_free_ uint8_t *data = malloc(image->size);
+
+        assert_non_null(data);
+        return sim_camera_partition_read(camera->sim, image->partition, 0, data, image->size) == 0 &&
+               memcmp(data, image->data, image->size) == 0;
 }
 
 struct sim_counters lab_counters(struct lab_camera *camera)

@@ -20,7 +20,7 @@
 #include "sim/usb-inproc.h"
 
 #define LAB_LINES 200
-#define LAB_CAMERAS_MAX 16
+#define LAB_CAMERAS_MAX 40
 
 struct lab_image {
         enum sim_board board;
@@ -52,6 +52,10 @@ struct lab {
         struct registry_settings settings;
         struct registry *registry;
         bool hub_is_gone;
+        uint64_t saved_quota;
+        char directory[64];             /* of the states of one daemon after the other; "": everything is in memory */
+        unsigned generation;            /* the daemon's that lives now, or died last */
+        bool image_taken;               /* its successor's state stands there already */
         struct lab_camera cameras[LAB_CAMERAS_MAX];
         size_t n_cameras;
         struct lab_image *images;
@@ -66,6 +70,23 @@ struct lab *lab_new_with_quota(uint64_t saved_quota);
 struct lab *lab_free(struct lab *lab);
 /* The daemon is stopped and started again: sessions are closed where they are, memory is what the journal has. */
 void lab_restart(struct lab *lab);
+
+/* --- a daemon whose state is on the disk --- */
+/* from: what lab_keep() has kept; NULL: the first run. */
+struct lab *lab_new_on_disk(const char *from);
+/* Stops the daemon and puts what it leaves to directory, which is made; then it is started again. */
+void lab_keep(struct lab *lab, const char *directory);
+/* What stands on the disk this moment is all that the next one will know.  Once per life: lab_kill() does it, unless it was done. */
+void lab_take_image(struct lab *lab);
+/* SIGKILL.  The device keeps whatever state it is in, but for the requests that the kernel cancels when a process ends.  What the dying
+ * daemon still writes goes nowhere. */
+void lab_kill(struct lab *lab);
+/* The next one.  It finds on the bus what is there now. */
+void lab_start(struct lab *lab);
+bool lab_is_dead(const struct lab *lab);
+/* In memory where the machine has such a place; made, and its name put into path. */
+void lab_scratch(char path[static 64]);
+void lab_remove(const char *directory);
 /* [recovery] automatic=; the daemon reads it when it starts. */
 void lab_set_automatic(struct lab *lab, bool automatic);
 
@@ -82,6 +103,7 @@ struct lab_image *lab_bytes(struct lab *lab, enum sim_board board, const char *p
 void lab_import(struct lab *lab, const struct lab_image *image);
 
 /* --- cameras and a hand --- */
+/* One with erase_unit_scale below 1 shrinks its board, for all of the lab's cameras of that board. */
 struct lab_camera *lab_camera_new(struct lab *lab, enum sim_board board, unsigned seed);
 struct lab_camera *lab_camera_from(struct lab *lab, const struct sim_config *config);
 /* As if it had always stood there. */
@@ -128,6 +150,8 @@ void lab_remember(struct lab_camera *camera);
 void lab_expect_unchanged_but(struct lab_camera *camera, const char *partition);
 /* No erase or program operation outside of the partition. */
 void lab_expect_wrote_only(struct lab_camera *camera, const char *partition);
+/* Whether it stands there. */
+bool lab_stands_there(const struct lab_camera *camera, const struct lab_image *image);
 bool lab_logged(const struct lab *lab, const char *part);
 
 void lab_fail(const struct lab *lab, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));

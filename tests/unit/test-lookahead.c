@@ -23,6 +23,7 @@
 #include "protocol/dfu.h"
 #include "unit/lab.h"
 #include "unit/loop-virtual.h"
+#include "unit/watcher.h"
 
 #define PORT "3-1.2"
 #define BLOCK 4096
@@ -51,119 +52,15 @@ struct bench {
         struct lab *lab;
         struct lab_camera *camera;
         struct lab_image *old, *new, *he;
-
-        /* what is watched */
-        size_t in_flight, in_flight_max, most_uploads;
-        bool block_is_open;             /* a DNLOAD is in flight, or its answer was not the right one: not to be committed */
-        bool unfinished;                /* a block was sent, and that it was written is not known yet */
-        unsigned n_cancelled, n_blocks, n_status, n_submitted;
+        struct watcher watcher;
         unsigned act_at;                /* the submission that is waited for */
 };
-
-static bool is_request(const struct usb_setup *setup, enum dfu_request request)
-{
-        return (setup->request_type & 0x7f) == 0x21 && setup->request == request;
-}
-
-static void on_submitted(struct bench *bench, const struct usb_setup *setup)
-{
-        if (is_request(setup, DFU_UPLOAD) && setup->length == DFU_PIN_SIZE) {
-                /* A new session.  Who frees a device is not told of the end of what was in flight; and it drops what is pending. */
-                bench->in_flight = 0;
-                bench->block_is_open = bench->unfinished = false;
-        }
-        bench->in_flight++;
-        bench->n_submitted++;
-        bench->in_flight_max = MAX(bench->in_flight_max, bench->in_flight);
-        if (is_request(setup, DFU_DNLOAD)) {
-                if (bench->in_flight > 1 || bench->unfinished)
-                        lab_fail(bench->lab, "a DNLOAD before it is known what became of the one before");
-                bench->block_is_open = bench->unfinished = true;
-                if (setup->length > 0)
-                        bench->n_blocks++;
-        } else if (is_request(setup, DFU_GETSTATUS)) {
-                bench->n_status++;
-                if (bench->block_is_open)
-                        lab_fail(bench->lab, "a GETSTATUS that commits a block of which is not known how it arrived");
-        } else if (is_request(setup, DFU_UPLOAD)) {
-                if (bench->unfinished)
-                        lab_fail(bench->lab, "an UPLOAD into a pending block");
-                bench->most_uploads = MAX(bench->most_uploads, bench->in_flight);
-        } else {
-                if (bench->in_flight > 1)
-                        lab_fail(bench->lab, "something else than GETSTATUS and UPLOAD was sent ahead");
-                /* SET_INTERFACE, ABORT, CLRSTATUS: dropped. */
-                if (setup->request_type == 0x01 || is_request(setup, DFU_ABORT) || is_request(setup, DFU_CLRSTATUS))
-                        bench->block_is_open = bench->unfinished = false;
-        }
-}
-
-static void on_told(struct bench *bench, const struct usb_setup *setup, enum usb_result result, const uint8_t *data, size_t actual)
-{
-        bench->in_flight--;
-        if (result == USB_CANCELLED)
-                bench->n_cancelled++;
-        if (is_request(setup, DFU_DNLOAD) && result == USB_OK && actual == setup->length)
-                bench->block_is_open = false;
-        if (is_request(setup, DFU_GETSTATUS) && result == USB_OK && actual == 6 &&
-            (data[4] == DFU_STATE_DNLOAD_IDLE || data[4] == DFU_STATE_IDLE || data[4] == DFU_STATE_ERROR))
-                bench->unfinished = false;
-}
-
-static void on_watch(void *userdata, const struct usb_setup *setup, bool told, enum usb_result result, const uint8_t *data,
-                     size_t actual)
-{
-        if (told)
-                on_told(userdata, setup, result, data, actual);
-        else
-                on_submitted(userdata, setup);
-}
 
 /* --- a broken camera on a desk --- */
 
 static const char *partition(const struct geometry *geometry)
 {
         return geometry->board == SIM_OPENMV_AE3 ? "HP" : "FIRMWARE";
-}
-
-/* What is known of the board, as small as the toy is. */
-static void shrink(struct board *board, const struct sim_camera *sim)
-{
-        const struct sim_partition *partitions;
-        struct memory *memory = &board->memories[0];
-        struct layout *layout = &board->layouts[0];
-        size_t n = sim_camera_partitions(sim, &partitions);
-        uint32_t at = memory->segments[0].start, end = partitions[n - 1].limit;
-
-        assert_int_equal(n, layout->n_partitions);
-        for (size_t i = 0; i < n; i++) {
-                layout->partitions[i].start = partitions[i].start;
-                layout->partitions[i].limit = partitions[i].limit;
-        }
-        board->n_layouts = 1;
-        board->vector_table = false;    /* the image has the real one's */
-        for (memory->n_segments = 0; at < end;) {
-                struct erase_segment *last = &memory->segments[memory->n_segments - 1];
-                uint32_t start, size;
-
-                sim_camera_erase_unit(sim, false, at, &start, &size);
-                assert_int_equal(start, at);
-                if (memory->n_segments > 0 && last->unit_size == size)
-                        last->units++;
-                else {
-                        assert_true(memory->n_segments < BOARD_SEGMENTS_MAX);
-                        memory->segments[memory->n_segments++] = (struct erase_segment){ at, size, 1 };
-                }
-                at += size;
-        }
-}
-
-static struct board *board_of(struct lab *lab, enum sim_board board)
-{
-        for (size_t i = 0; i < lab->boards.n; i++)
-                if (strcmp(lab->boards.boards[i].id, sim_board_name(board)) == 0)
-                        return &lab->boards.boards[i];
-        lab_fail(lab, "no such board");
 }
 
 /* It ran the old firmware, which was then cut off by somebody; its owner asks for the new one.  It is not plugged in. */
@@ -178,8 +75,6 @@ static void bench_init(struct bench *bench, const struct geometry *geometry)
         if (geometry->toy)
                 config.erase_unit_scale = 1.0 / 16;
         bench->camera = lab_camera_from(bench->lab, &config);
-        if (geometry->toy)
-                shrink(board_of(bench->lab, geometry->board), bench->camera->sim);
         bench->old = lab_firmware(bench->lab, geometry->board, partition(geometry), OLD, 1, geometry->size);
         bench->new = lab_firmware(bench->lab, geometry->board, partition(geometry), NEW, 2, geometry->size);
         lab_import(bench->lab, bench->old);
@@ -199,7 +94,8 @@ static void bench_init(struct bench *bench, const struct geometry *geometry)
         assert_int_equal(sim_camera_partition_poke(bench->camera->sim, bench->old->partition, (uint32_t)geometry->cut, blank, n), 0);
         assert_int_equal(lab_ask_update(bench->camera, NEW), REQUEST_QUEUED);
         lab_reset_counters(bench->camera);
-        usb_inproc_watch(bench->lab->host, on_watch, bench);
+        watcher_init(&bench->watcher, bench->camera);
+        usb_inproc_watch(bench->lab->host, watcher_watch, &bench->watcher);
 }
 
 static void bench_deinit(struct bench *bench)
@@ -385,7 +281,7 @@ static bool is_submitted(void *userdata)
 {
         const struct bench *bench = userdata;
 
-        return bench->n_submitted >= bench->act_at;
+        return bench->watcher.n_submitted >= bench->act_at;
 }
 
 /* Up to the k-th submission of the good path; false: it is not that long. */
@@ -418,7 +314,7 @@ static void killed(void **state)
         struct bench bench;
 
         for (unsigned k = 1; bench_until(&bench, &geometries[0], k); k++) {
-                in_flight_max = MAX(in_flight_max, bench.in_flight);
+                in_flight_max = MAX(in_flight_max, bench.watcher.in_flight);
                 lab_restart(bench.lab);
                 carry_through(&bench, &death, k, /* again= */ false);
                 bench_deinit(&bench);
@@ -496,7 +392,7 @@ static bool is_writing(void *userdata)
 {
         const struct bench *bench = userdata;
 
-        return bench->n_blocks >= bench->act_at;
+        return bench->watcher.n_blocks >= bench->act_at;
 }
 
 /* A block that the flash did not take is found when it is read back, with two more reads under way. */
@@ -520,12 +416,12 @@ static void taken_back(void **state)
                 lab_expect_flash(bench.camera, bench.new);
                 c = lab_counters(bench.camera);
                 /* The unit once more: 32 blocks. */
-                assert_int_equal(bench.n_blocks, 35 + 32);
+                assert_int_equal(bench.watcher.n_blocks, 35 + 32);
                 assert_int_equal(c.erases, n_units + 1);
                 assert_int_equal(c.stalls, 0);
-                assert_in_range(bench.n_cancelled, 0, USB_QUEUE_MAX - 1);
+                assert_in_range(bench.watcher.n_cancelled, 0, USB_QUEUE_MAX - 1);
                 if (latencies[i] == 0)
-                        assert_true(bench.n_cancelled > 0);
+                        assert_true(bench.watcher.n_cancelled > 0);
                 /* Up to the tenth block and two more; the other unit; then the first one again. */
                 assert_in_range(c.upload - n_uploads, 10 + 3 + 32, 10 + 2 + 3 + 32);
                 bench_deinit(&bench);
@@ -579,13 +475,13 @@ static void good_path(void **state)
                         lab_expect_flash(bench.camera, bench.new);
                         c = lab_counters(bench.camera);
                         /* One more of each download is the manifest's; a status behind each selection. */
-                        assert_int_equal(bench.n_blocks, n_blocks);
+                        assert_int_equal(bench.watcher.n_blocks, n_blocks);
                         assert_int_equal(c.download, n_blocks + 1);
                         assert_int_equal(c.get_status, 2 * n_blocks + 2 + c.set_interface);
                         assert_int_equal(c.stalls, 0);
                         /* The two GETSTATUS; and reads of more than one block. */
-                        assert_int_equal(bench.in_flight_max, one_block_units ? MIN(queue, (size_t)2) : queue);
-                        assert_int_equal(bench.most_uploads, one_block_units ? 1 : queue);
+                        assert_int_equal(bench.watcher.in_flight_max, one_block_units ? MIN(queue, (size_t)2) : queue);
+                        assert_int_equal(bench.watcher.most_uploads, one_block_units ? 1 : queue);
                         bench_deinit(&bench);
                 }
 }
