@@ -95,6 +95,7 @@ struct session {
         struct target targets[SESSION_TARGETS_MAX];
         size_t n_targets, target;
         size_t unit;
+        bool asked_again;               /* it said that this target cannot be read, and was asked once more */
         struct session_decision decision;
         unsigned round;
         bool wrote, verified_all;
@@ -143,6 +144,7 @@ void session_decide_again(struct session *s);
 
 /* session-survey.c */
 void session_survey_next_target(struct session *s);
+void session_survey_again(struct session *s);
 int session_add_target(struct session *s, const struct partition *partition, uint8_t alt, struct blob *wanted_blob,
                        const uint8_t *wanted, uint32_t wanted_size);
 void session_fetch_next(struct session *s);

@@ -154,6 +154,11 @@ static void on_machine_failed(struct session *s, const struct machine_step *step
                  * the bus is none: a cable being pulled may look like that. */
                 session_log(s, LOG_WARNING, "cannot read %s: %s", s->targets[s->target].partition.name,
                             op_failure(step, buffer, sizeof(buffer)));
+                if (!s->asked_again) {
+                        /* One answer may have come out wrong, and for the want of one more question a person's wish would be refused. */
+                        session_survey_again(s);
+                        return;
+                }
                 survey_unreadable(&s->targets[s->target].survey);
                 s->then(s);
                 return;

@@ -37,6 +37,7 @@ void session_survey_next_target(struct session *s)
         for (; s->target < s->n_targets; s->target++) {
                 struct target *target = &s->targets[s->target];
 
+                s->asked_again = false;
                 if (session_in_rom(s))
                         survey_go_on(s);
                 else {
@@ -47,6 +48,18 @@ void session_survey_next_target(struct session *s)
         }
         s->on_chunk = NULL;
         session_decide(s);
+}
+
+/* From the beginning of what could not be read; the device is brought out of its error first. */
+void session_survey_again(struct session *s)
+{
+        s->asked_again = true;
+        s->on_chunk = NULL;
+        if (session_in_rom(s))
+                dfuse_begin_take(&s->dfuse);
+        else
+                dfu_begin_select(&s->dfu, s->targets[s->target].alt);
+        session_run(s, survey_selected);
 }
 
 static void survey_go_on(struct session *s)

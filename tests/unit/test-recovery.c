@@ -1003,6 +1003,34 @@ static void flash_that_refuses(void **state)
         assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
 }
 
+/* One answer comes out wrong while its flash is read: that is no evidence that it cannot be read. */
+static void one_untrue_error(void **state)
+{
+        static const struct sim_fault faults[] = {
+                { .kind = SIM_FAULT_STATE, .request_type = 0xa1, .request = 3, .count = 1, .pattern = 10 },
+                { .kind = SIM_FAULT_GARBAGE, .request_type = 0xa1, .request = 3, .count = 1, .pattern = 10 },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(faults); i++) {
+                struct lab *lab = *state;
+                struct lab_image *old, *new;
+                struct lab_camera *camera;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                old = lab_release(lab, SIM_OPENMV3, "4.8.1");
+                new = lab_release(lab, SIM_OPENMV3, "5.0.0");
+                lab_import(lab, old);
+                lab_import(lab, new);
+                camera = known_camera(lab, SIM_OPENMV3, old);
+                assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+                sim_camera_add_fault(camera->sim, &faults[i]);
+                lab_replug(camera);
+                lab_expect_done(camera);
+                lab_expect_flash(camera, new);
+        }
+}
+
 static void locks_up(void **state)
 {
         struct lab *lab = *state;
@@ -2019,6 +2047,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/J/flash-that-does-not-erase-is-never-done", flash_that_does_not_erase),
                 STORY("/recovery/J/flash-that-does-not-erase-and-nobody-asked", unattended_and_worn),
                 STORY("/recovery/J/flash-that-refuses", flash_that_refuses),
+                STORY("/recovery/J/one-untrue-error", one_untrue_error),
                 STORY("/recovery/J/locks-up", locks_up),
                 STORY("/recovery/J/verified-and-not-seen", not_seen),
                 STORY("/recovery/A/neither-bootloader-nor-firmware", dead_after_update),
