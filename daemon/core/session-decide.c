@@ -461,9 +461,12 @@ void session_decide_again(struct session *s)
                             "the flash is worn out or not erased (dual-bank option bytes?)");
                 return;
         }
-        for (size_t t = 0; t < s->n_targets; t++)
+        for (size_t t = 0; t < s->n_targets; t++) {
                 for (size_t u = 0; u < s->targets[t].survey.n_units; u++)
                         s->targets[t].planned[u] = false;
+                /* A window that another partition's may have closed is opened again. */
+                survey_finish(&s->targets[t].survey);
+        }
         gather_evidence(s, &evidence, /* as_if_saved= */ true);
         s->decision.verdict = verdict_give(&evidence);
         if (s->decision.verdict.kind != VERDICT_WRITE) {

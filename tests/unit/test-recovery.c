@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "unit/lab.h"
 #include "unit/loop-virtual.h"
+#include "unit/watcher.h"
 
 #define PORT "3-1.2"
 
@@ -1666,6 +1667,37 @@ static void ae3(void **state)
         lab_expect_only_read(camera);
 }
 
+/* What is written once more, after another partition was, begins with block 0 again. */
+static void ae3_written_again(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *hp_old = lab_firmware(lab, SIM_OPENMV_AE3, "HP", "4.8.1", 1, 30000);
+        struct lab_image *hp = lab_firmware(lab, SIM_OPENMV_AE3, "HP", "5.0.0", 1, 30000);
+        struct lab_image *he_old = lab_firmware(lab, SIM_OPENMV_AE3, "HE", "4.8.1", 2, 20000);
+        struct lab_image *he = lab_firmware(lab, SIM_OPENMV_AE3, "HE", "5.0.0", 2, 20000);
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV_AE3, 1);
+        struct watcher watcher;
+
+        lab_import(lab, hp_old);
+        lab_import(lab, he_old);
+        lab_import(lab, hp);
+        lab_import(lab, he);
+        lab_install(camera, hp_old);
+        lab_install(camera, he_old);
+        lab_plug_until_running(camera, PORT);
+        assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        watcher_init(&watcher, camera);
+        usb_inproc_watch(lab->host, watcher_watch, &watcher);
+        sim_camera_fail_flash(camera->sim, false, 0x80023000, /* silently= */ true, 1);
+        lab_replug(camera);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, hp);
+        lab_expect_flash(camera, he);
+        /* All of both, then the block that was not taken, and the first one before it. */
+        assert_int_equal(watcher.n_blocks, 8 + 5 + 2);
+        usb_inproc_watch(lab->host, NULL, NULL);
+}
+
 static void old_serial_bootloader(void **state)
 {
         struct lab *lab = *state;
@@ -2068,6 +2100,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/word/contradicted-by-the-chip", wrong_word),
                 STORY("/recovery/word/two-with-one-serial", two_with_one_serial),
                 STORY("/recovery/boards/ae3-is-a-set-of-two", ae3),
+                STORY("/recovery/boards/ae3-opens-its-window-again", ae3_written_again),
                 STORY("/recovery/boards/old-serial-bootloader-is-left-alone", old_serial_bootloader),
                 STORY("/recovery/F/everyone-gets-his-own", fleet),
                 STORY("/recovery/row-6/the-users-work", users_work),
