@@ -61,9 +61,12 @@ struct scene {
         unsigned number;                /* of the case; what varies from one to the next is drawn from it */
         char what[128];                 /* the case in words, for who must find the mistake */
         bool other_port;
-        unsigned n_breaks, n_hands;
+        unsigned n_breaks, n_hands, n_asked_again;
+        unsigned n_deaths;              /* of a daemon */
         unsigned n_deaths_leaving;      /* the daemon died when the camera was told to leave: that all was verified, its successor may not know */
         unsigned tolerance;             /* breaks that a test has made besides those of scene_suffer() */
+        unsigned tolerated_hands;
+        unsigned tolerated_erases;      /* of one unit, besides one for each break */
         bool for_ever;                  /* the fault stays: who is on the bus may try again and again */
         bool suffering;                 /* an accident is awaited */
         uint64_t strikes_at;            /* transfer */
@@ -84,6 +87,9 @@ void scene_end(struct scene *scene);
 bool scene_play(struct scene *scene, unsigned n_hands);
 /* What a person does who reads the diagnosis. */
 void scene_lend_a_hand(struct scene *scene);
+
+/* A person asks once more for an update that has ended otherwise; the camera is unplugged then. */
+void scene_ask_again(struct scene *scene);
 
 enum accident_kind { ACCIDENT_UNPLUG, ACCIDENT_KILL, ACCIDENT_BOTH, _ACCIDENT_KIND_MAX };
 /* Where in a transfer: before anything of it has reached the device; after its data stage; when the device has carried it out, and nobody
@@ -108,6 +114,9 @@ struct tally {
         unsigned n[_ENDING_MAX];
 };
 
+/* Its present update, or the last. */
+struct update *scene_update(struct scene *scene);
+bool scene_is_running(const struct scene *scene);
 /* Plays to the end.  Fails if it takes more hands than may be, if a byte is wrong, or is where it does not belong, if a unit was erased too
  * often, if something is still open, or the update has ended by another name. */
 enum ending scene_carry_through(struct scene *scene);

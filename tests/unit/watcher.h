@@ -28,6 +28,7 @@ struct watcher {
         bool block_is_open;             /* a DNLOAD is in flight, or its answer was not the right one: not to be committed */
         bool unfinished;                /* a block was sent, and that it was written is not known yet */
         bool block_is_ours;             /* what is pending, this opening has sent */
+        bool at_risk;                   /* a GETSTATUS is in flight that commits what it must not, unless the device refuses it */
         unsigned alt;
         bool wrote;                     /* a block to this alternate setting */
 
