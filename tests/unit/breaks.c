@@ -216,6 +216,8 @@ static bool is_over(const struct scene *scene)
 
 static bool strikes(const struct scene *scene)
 {
+        if (scene->struck && *scene->struck)
+                return true;
         if (!scene->suffering)
                 return false;
         return scene->by_power ? !sim_camera_is_powered(scene->camera->sim) : lab_counters(scene->camera).transfers > scene->strikes_at;
@@ -429,6 +431,19 @@ static void recover(struct scene *scene, enum accident_kind kind)
         }
 }
 
+static void count_break(struct scene *scene, bool death)
+{
+        scene->n_breaks++;
+        scene->n_deaths += death;
+        scene->n_deaths_leaving += death && scene->watcher.n_manifests > 0;
+}
+
+void scene_kill(struct scene *scene)
+{
+        count_break(scene, /* death= */ true);
+        recover(scene, ACCIDENT_KILL);
+}
+
 bool scene_suffer(struct scene *scene, enum accident_kind kind, enum accident_moment moment, unsigned k)
 {
         static const enum sim_fault_kind faults[_MOMENT_MAX] = {
@@ -455,9 +470,7 @@ bool scene_suffer(struct scene *scene, enum accident_kind kind, enum accident_mo
                 return false;
         }
         scene->suffering = false;
-        scene->n_breaks++;
-        scene->n_deaths += kind != ACCIDENT_UNPLUG;
-        scene->n_deaths_leaving += kind != ACCIDENT_UNPLUG && scene->watcher.n_manifests > 0;
+        count_break(scene, kind != ACCIDENT_UNPLUG);
         if (kind == ACCIDENT_KILL)
                 into_the_transfer(scene, moment);
         sim_camera_clear_faults(scene->camera->sim);

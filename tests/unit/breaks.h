@@ -69,6 +69,7 @@ struct scene {
         unsigned tolerated_erases;      /* of one unit, besides one for each break */
         bool for_ever;                  /* the fault stays: who is on the bus may try again and again */
         bool suffering;                 /* an accident is awaited */
+        const bool *struck;             /* besides: becomes true when something else has happened that ends a daemon's life; or NULL */
         uint64_t strikes_at;            /* transfer */
         bool by_power;
         char port[16];
@@ -100,6 +101,9 @@ extern const char *const moment_names[_MOMENT_MAX];
 
 /* Plays on until the k-th transfer from now on, where it happens; then cable and daemon are there again.  False: it was over before. */
 bool scene_suffer(struct scene *scene, enum accident_kind kind, enum accident_moment moment, unsigned k);
+
+/* The daemon is killed this moment, and the next one started after a while. */
+void scene_kill(struct scene *scene);
 
 /* --- what came of it --- */
 
