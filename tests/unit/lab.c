@@ -569,7 +569,8 @@ struct camera *lab_known(const struct lab_camera *camera)
         const char *port = usb_inproc_port_of(camera->usb);
         struct sighting sighting;
 
-        if (known && (known->attached || !usb_inproc_sighting(camera->usb, &sighting)))
+        /* Who is not there is not who is on his port now. */
+        if (!usb_inproc_sighting(camera->usb, &sighting) || (known && known->attached))
                 return known;
         for (struct camera *c = registry_first_camera(registry); c; c = registry_next_camera(c))
                 if (c->attached && strcmp(c->sighting.port, port) == 0)
