@@ -131,11 +131,16 @@ void stock_deinit(struct stock *stock)
         lab_remove(stock->directory);
 }
 
-unsigned stock_stride(const struct stock *stock)
+bool breaks_all(void)
 {
         const char *all = getenv("BREAKS_ALL");
 
-        return all && *all && *all != '0' ? 1 : stock->row->stride;
+        return all && *all && *all != '0';
+}
+
+unsigned stock_stride(const struct stock *stock)
+{
+        return breaks_all() ? 1 : stock->row->stride;
 }
 
 /* --- scene --- */

@@ -47,8 +47,9 @@ struct stock {
 
 void stock_init(struct stock *stock, const struct row *row);
 void stock_deinit(struct stock *stock);
-/* The row's, or 1. */
+/* The row's, or 1 with BREAKS_ALL=1. */
 unsigned stock_stride(const struct stock *stock);
+bool breaks_all(void);
 
 /* --- one case --- */
 
