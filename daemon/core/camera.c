@@ -247,6 +247,20 @@ static void on_progress(void *userdata)
         }
 }
 
+/* So that whoever finds it running after our death need not ask for a replug to look again: on its way to the disk before the device is
+ * told to leave. */
+static void on_verified(void *userdata, const char *message)
+{
+        struct camera *camera = userdata;
+        struct update_record *record = camera->update ? &camera->update->record : NULL;
+
+        if (!update_is_open(camera->update) || strcmp(record->message, message) == 0)
+                return;
+        snprintf(record->message, sizeof(record->message), "%s", message);
+        update_store(camera->update);
+        (void)journal_sync(registry_context(camera->registry)->journal, NULL, NULL);
+}
+
 static void set_detail(struct camera *camera, const char *message)
 {
         snprintf(camera->detail, sizeof(camera->detail), "%s", message);
@@ -397,10 +411,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                         camera->failures = 0;
                         camera->update->step = UPDATE_CONFIRMING;
                         camera->update->progress = 1.0;
-                        snprintf(camera->update->record.message, sizeof(camera->update->record.message), "%s", message);
-                        update_store(camera->update);
-                        /* So that whoever finds it running after our death need not ask for a replug to look again. */
-                        (void)journal_sync(registry_context(camera->registry)->journal, NULL, NULL);
+                        on_verified(camera, message);   /* it may not have been told so */
                         remember_firmware(camera, /* rom= */ false);
                         registry_update_changed(camera->registry, camera->update);
                 }
@@ -423,6 +434,7 @@ static const struct session_events session_events = {
         .get_wear = get_wear,
         .add_wear = add_wear,
         .on_progress = on_progress,
+        .on_verified = on_verified,
         .on_end = on_end,
 };
 

@@ -146,6 +146,8 @@ void session_leave(struct session *s, enum session_end end, const char *message)
                 snprintf(s->message, sizeof(s->message), "%s", message);
         s->step = SESSION_LEAVING;
         s->told_to_leave = true;
+        if (end == SESSION_END_UPDATED)
+                s->events->on_verified(s->userdata, s->message);
         s->events->on_progress(s->userdata);
         dfu_begin_detach(&s->dfu);
         session_run(s, on_detached);

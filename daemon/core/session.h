@@ -121,6 +121,8 @@ struct session_events {
         void (*add_wear)(void *userdata, const char *partition, unsigned unit, int delta);
         /* Step, image or bytes have changed. */
         void (*on_progress)(void *userdata);
+        /* Every unit reads back equal, and the device will be told to leave: SESSION_END_UPDATED follows, unless we die before. */
+        void (*on_verified)(void *userdata, const char *message);
         void (*on_end)(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message);
 };
 

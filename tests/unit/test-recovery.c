@@ -598,6 +598,37 @@ static void restarted_in_the_middle(void **state)
         }
 }
 
+static bool is_told_to_leave(void *userdata)
+{
+        return lab_counters(userdata).detach > 0;
+}
+
+/* What the dead daemon had verified its successor knows, and asks for no replug to look again. */
+static void killed_when_it_left(void **state)
+{
+        struct lab_image *old, *new;
+        struct lab_camera *camera;
+        struct lab *lab = *state;
+
+        lab_free(lab);
+        *state = lab = lab_new_on_disk(NULL);
+        old = lab_release(lab, SIM_OPENMV3, "4.8.1");
+        new = lab_release(lab, SIM_OPENMV3, "5.0.0");
+        lab_import(lab, old);
+        lab_import(lab, new);
+        camera = known_camera(lab, SIM_OPENMV3, old);
+        assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        lab_replug(camera);
+        assert_true(loop_run_until(lab->loop, is_told_to_leave, camera, 60 * SEC));
+        lab_run(lab, 600);              /* it has heard that, and is still there */
+        lab_kill(lab);
+        lab_run(lab, 20 * SEC);
+        lab_start(lab);
+        lab_expect_state(camera, CAMERA_RUNNING, SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        lab_expect_flash(camera, new);
+}
+
 static void restarted_while_it_is_away(void **state)
 {
         struct lab *lab = *state;
@@ -2065,6 +2096,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/D/pulled-at-many-places", pulled_at_many_places),
                 STORY("/recovery/D/pulled-at-every-stage-of-every-request", pulled_at_every_stage),
                 STORY("/recovery/D/restarted-in-the-middle", restarted_in_the_middle),
+                STORY("/recovery/D/killed-when-it-left", killed_when_it_left),
                 STORY("/recovery/D/restarted-while-it-is-away", restarted_while_it_is_away),
                 STORY("/recovery/D/unattended-and-pulled-again-and-again", unattended_and_pulled),
                 STORY("/recovery/stop/cancelled", cancelled),
