@@ -440,7 +440,6 @@ static void count_break(struct scene *scene, bool death)
 {
         scene->n_breaks++;
         scene->n_deaths += death;
-        scene->n_deaths_leaving += death && scene->watcher.n_manifests > 0;
 }
 
 void scene_kill(struct scene *scene)
@@ -529,14 +528,14 @@ static bool has_right_bytes(const struct scene *scene)
                (!stock->bootloader || lab_stands_there(scene->camera, stock->bootloader));
 }
 
-/* A window that nobody was there to use takes another plug-in, and so does a camera that runs when nobody knows that it was verified.  A
- * word is good for one attachment and one daemon's life; and what power has torn meanwhile is nobody's, and asked about. */
+/* A window that nobody was there to use takes another plug-in.  A word is good for one attachment and one daemon's life; and what power
+ * has torn meanwhile is nobody's, and asked about. */
 static unsigned hands_allowed(const struct scene *scene)
 {
         unsigned breaks = scene->n_breaks + scene->tolerance;
 
-        return scene->row->hands + (unsigned)lab_counters(scene->camera).windows_missed + scene->n_deaths_leaving +
-               scene->tolerated_hands + (needs_word(scene->row) ? 2 * breaks : 0);
+        return scene->row->hands + (unsigned)lab_counters(scene->camera).windows_missed + scene->tolerated_hands +
+                (needs_word(scene->row) ? 2 * breaks : 0);
 }
 
 struct update *scene_update(struct scene *scene)

@@ -64,7 +64,6 @@ struct scene {
         bool other_port;
         unsigned n_breaks, n_hands, n_asked_again;
         unsigned n_deaths;              /* of a daemon */
-        unsigned n_deaths_leaving;      /* the daemon died when the camera was told to leave: that all was verified, its successor may not know */
         unsigned tolerance;             /* breaks that a test has made besides those of scene_suffer() */
         unsigned tolerated_hands;
         unsigned tolerated_erases;      /* of one unit, besides one for each break */
