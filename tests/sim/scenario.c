@@ -426,6 +426,9 @@ static int set_config(struct call *call, struct sim_config *config, const char *
                 { "f427_1mb_string", &config->f427_1mb_string },
                 { "f4_rom_2100", &config->f4_rom_2100 },
                 { "tinyusb_msc", &config->tinyusb_msc },
+                { "runtime_deaf", &config->runtime_deaf },
+                { "runtime_stays", &config->runtime_stays },
+                { "runtime_other_uid", &config->runtime_other_uid },
         };
         const struct { const char *key; double *value; } numbers[] = {
                 { "flash_speed", &config->flash_speed },
@@ -1276,7 +1279,7 @@ static const struct {
         COUNTER(abort), COUNTER(detach), COUNTER(set_interface), COUNTER(get_configuration), COUNTER(other),
         COUNTER(upload_bytes), COUNTER(download_bytes), COUNTER(stalls), COUNTER(erases), COUNTER(programmed_bytes),
         COUNTER(plugs), COUNTER(boots), COUNTER(configured_at_us), COUNTER(first_transfer_at_us), COUNTER(first_upload_at_us),
-        COUNTER(windows_missed),
+        COUNTER(windows_missed), COUNTER(serial_bytes),
 #undef COUNTER
 };
 
