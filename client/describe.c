@@ -84,6 +84,8 @@ char *camera_doing(const struct camera *camera, const struct update *update, uns
         if (strcmp(update->step, "waiting") == 0) {
                 if (!camera->attached)
                         return strdup("waiting for its return");
+                if (strcmp(camera->state, "calling") == 0)
+                        return strdup("waiting for its serial port");
                 return strdup(strcmp(camera->mode, "runtime") == 0 ? "waiting for replug" : "waiting");
         }
         if (strcmp(update->step, "writing") != 0 && strcmp(update->step, "verifying") != 0 &&
@@ -108,7 +110,7 @@ char *camera_advice(const struct camera *camera, const struct update *update)
         if (!*todo && !*what && update && !update_is_open(update) && strcmp(update->result, "done") != 0)
                 what = update->message;
         if (!*todo && !*what && update_is_open(update) && strcmp(update->step, "waiting") == 0 && camera->attached &&
-            strcmp(camera->mode, "runtime") == 0)
+            strcmp(camera->mode, "runtime") == 0 && strcmp(camera->state, "calling") != 0)
                 todo = "Unplug the camera and plug it in again: the update begins then.";
         if (!*what || !*todo || strstr(todo, what))
                 return strdup(*todo ? todo : what);

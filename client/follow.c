@@ -20,6 +20,8 @@
 
 /* Without a terminal and without --wait: how long an update may wait for its camera between two steps. */
 #define REPLUG_GRACE_USEC (30 * UINT64_C(1000000))
+/* ... when it is said that a hand is needed: for a hand that is there already. */
+#define HAND_GRACE_USEC (5 * UINT64_C(1000000))
 /* ... and how long the whole may take. */
 #define UNATTENDED_TIMEOUT_USEC (900 * UINT64_C(1000000))
 
@@ -236,6 +238,18 @@ static void item_ended(struct follower *f, struct plan_item *item, const struct 
 }
 
 /* Looks whether it is still waiting for its camera, and when that has been long enough. */
+static bool needs_a_hand(const struct follower *f, size_t i)
+{
+        const struct camera *camera = bus_camera(f->bus, f->plan->items[i].camera);
+
+        return camera && strcmp(camera->diagnosis, "waiting-for-replug") == 0;
+}
+
+static uint64_t end_of_grace(const struct follower *f, size_t i)
+{
+        return f->waiting_since[i] + (needs_a_hand(f, i) ? HAND_GRACE_USEC : REPLUG_GRACE_USEC);
+}
+
 static void keep_grace(struct follower *f)
 {
         uint64_t due = UINT64_MAX;
@@ -244,7 +258,7 @@ static void keep_grace(struct follower *f)
                 return;
         for (size_t i = 0; i < f->plan->n; i++)
                 if (f->waiting_since[i] && !f->plan->items[i].ended)
-                        due = MIN(due, f->waiting_since[i] + REPLUG_GRACE_USEC);
+                        due = MIN(due, end_of_grace(f, i));
         if (due == UINT64_MAX) {
                 (void)sd_event_source_set_enabled(f->grace, SD_EVENT_OFF);
                 return;
@@ -329,9 +343,18 @@ static void on_news(void *userdata, enum bus_change change, const struct camera 
                 break;
         case BUS_CAMERA_CHANGED:
         case BUS_CAMERA_GONE:
+                keep_grace(f);          /* whether a hand is needed */
                 break;
         }
         view_changed(&f->view);
+}
+
+static void note_advice(struct follower *f, const struct plan_item *item)
+{
+        const struct camera *camera = bus_camera(f->bus, item->camera);
+        _cleanup_free_ char *advice = camera_advice(camera, bus_update(f->bus, item->update));
+
+        client_note(f->client, "%s: %s (--wait waits for that too.)", item->label, advice ?: "waits for a replug.");
 }
 
 static int on_grace(sd_event_source *source, uint64_t usec, void *userdata)
@@ -343,11 +366,14 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata)
         for (size_t i = 0; i < f->plan->n; i++) {
                 struct plan_item *item = &f->plan->items[i];
 
-                if (item->ended || f->waiting_since[i] == 0 || now < f->waiting_since[i] + REPLUG_GRACE_USEC)
+                if (item->ended || f->waiting_since[i] == 0 || now < end_of_grace(f, i))
                         continue;
                 item->ended = true;
                 item->code = EXIT_NOT_ENDED;
-                client_note(f->client, "%s: waits for its camera; the update goes on when it comes (--wait waits for that too).", item->label);
+                if (needs_a_hand(f, i))
+                        note_advice(f, item);
+                else
+                        client_note(f->client, "%s: waits for its camera; the update goes on when it comes (--wait waits for that too).", item->label);
         }
         keep_grace(f);
         finish_if_ended(f);

@@ -169,10 +169,24 @@ static void on_gone(void *userdata, const char *port)
         registry_gone(daemon->registry, port);
 }
 
+static void on_serial_port(void *userdata, const char *port)
+{
+        struct daemon *daemon = userdata;
+
+        registry_serial_port(daemon->registry, port);
+}
+
+static int serial_port(void *userdata, const char *port, char *node, size_t size)
+{
+        (void)userdata;
+        return device_monitor_serial_port(port, node, size);
+}
+
 static const struct device_monitor_callbacks monitor_callbacks = {
         .is_interesting = is_interesting,
         .on_seen = on_seen,
         .on_gone = on_gone,
+        .on_serial_port = on_serial_port,
 };
 
 /* "3-1.4" hangs on hub "3-1", "3-1" on root hub "usb3". */
@@ -255,7 +269,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
         };
         settings = (struct registry_settings){
                 .automatic = daemon->config.automatic, .camera_automatic = automatic_of_camera,
-                .hub_is_there = hub_is_there, .userdata = daemon,
+                .hub_is_there = hub_is_there, .serial_port = serial_port, .userdata = daemon,
         };
         r = registry_new(&context, &settings, &daemon->registry);
         if (r >= 0)

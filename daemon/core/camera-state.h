@@ -18,7 +18,10 @@ enum camera_state {
         CAMERA_WAITING,         /* not attached, and something is unfinished: it is awaited */
         CAMERA_PASSING,         /* in its bootloader, and nobody of us touches it: a healthy camera boots on */
         CAMERA_BOOTING,         /* its bootloader left; the runtime has 10 s to show itself */
+        CAMERA_STAYING,         /* in its bootloader for longer than that waits, and not through us */
         CAMERA_RUNNING,         /* its firmware runs */
+        CAMERA_CALLING,         /* its firmware runs, and is being asked to restart into its bootloader */
+        CAMERA_RESTARTING,      /* told to; its bootloader is awaited */
         CAMERA_OPENING,         /* being opened and pinned */
         CAMERA_BLOCKED,         /* somebody else holds it, or its node is not ours yet: tried again */
         CAMERA_EXAMINING,       /* pinned; its flash is being read */
@@ -62,6 +65,9 @@ enum camera_event {
         EVENT_REQUESTED,                /* a person asked for something */
         EVENT_FIRMWARE_ADDED,
         EVENT_FINISHED,                 /* nothing is unfinished any more */
+        EVENT_CALL,                     /* it runs, and a person's update waits for its bootloader */
+        EVENT_CALLED,                   /* it was told to restart */
+        EVENT_CALL_FAILED,              /* and will not: a hand is needed */
         _CAMERA_EVENT_MAX
 };
 DECLARE_ENUM_NAMES(camera_event);
@@ -78,6 +84,10 @@ enum camera_effect {
         EFFECT_AWAIT_RETURN,            /* end the session; its bootloader was restored: arm the deadline for coming back */
         EFFECT_OVERDUE,                 /* it did not come back: a person is told what that may mean */
         EFFECT_ARRIVED,                 /* its runtime is here: whatever waited for that ends well */
+        EFFECT_PASS,                    /* end the session; arm the deadline for leaving the bootloader by itself */
+        EFFECT_CALL,                    /* ask it to restart when its turn comes */
+        EFFECT_AWAIT_BOOTLOADER,        /* arm the 5 s */
+        EFFECT_CALL_FAILED,             /* its update waits for a replug */
         _CAMERA_EFFECT_MAX
 };
 DECLARE_ENUM_NAMES(camera_effect);

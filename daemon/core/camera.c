@@ -12,11 +12,14 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/caller.h"
 #include "core/camera.h"
 #include "core/registry.h"
 
 #define RUNTIME_DEADLINE   (10 * SEC)   /* timing.md section 6: bootloader -> runtime */
 #define LEAVING_DEADLINE   (10 * SEC)
+#define PASSING_DEADLINE   (10 * SEC)   /* a bootloader's window is 1.5 s */
+#define RESTART_DEADLINE   (5 * SEC)    /* timing.md section 6: runtime -> bootloader after SYS_BOOT */
 #define BUSY_RETRY_MIN     (250 * MSEC)
 #define BUSY_RETRY_MAX     (2 * SEC)
 #define RETURN_DEADLINE    (20 * SEC)   /* a hand takes the jumper off and plugs in: longer, and it may be waiting for nothing */
@@ -135,10 +138,22 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .ran_between = camera->ran_between,
                 .automatic = camera_automatic(camera),
                 .permission = camera->permission,
+                .trouble = camera->trouble,
                 .detail = camera->detail,
         };
 
         return diagnosis_of(&facts);
+}
+
+static bool is_wanted(const struct camera *camera)
+{
+        return update_is_open(camera->update) || camera->record.suspect || camera->expected;
+}
+
+/* It ran a moment ago, and stays in its bootloader because we asked for that: if nothing of it is wanted any more, it is sent back. */
+static bool is_to_be_sent_back(const struct camera *camera)
+{
+        return camera->sent && camera->attached && camera->mode == CAMERA_MODE_BOOTLOADER && !camera->incomplete && !is_wanted(camera);
 }
 
 /* --- what a session tells --- */
@@ -148,6 +163,7 @@ static void on_pinned(void *userdata, uint64_t latency)
         struct camera *camera = userdata;
 
         camera->tries = 0;
+        camera->trouble = CALL_FINE;
         camera_log(camera, LOG_INFO, "held %.1f ms after it was seen", (double)latency / 1000);
         camera_event(camera, EVENT_PINNED);
 }
@@ -428,6 +444,12 @@ static const struct session_events session_events = {
 
 /* --- effects --- */
 
+void camera_send_back(struct camera *camera)
+{
+        if (is_to_be_sent_back(camera))
+                camera_event(camera, EVENT_REQUESTED);
+}
+
 static void on_reap(void *userdata)
 {
         struct camera *camera = userdata;
@@ -437,6 +459,7 @@ static void on_reap(void *userdata)
         /* What was missing came while it was being looked at. */
         if (camera->state == CAMERA_NO_FIRMWARE && camera->firmware_added)
                 camera_event(camera, EVENT_FIRMWARE_ADDED);
+        camera_send_back(camera);
 }
 
 static void close_session(struct camera *camera)
@@ -468,6 +491,7 @@ static struct session_wish make_wish(struct camera *camera)
         wish.word_replace = camera->word_replace;
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
         wish.begun = update_is_begun(camera->update);
+        wish.release_only = is_to_be_sent_back(camera);
         if (!update)
                 return wish;
 
@@ -503,6 +527,8 @@ static void open_session(struct camera *camera)
         }
         camera->firmware_added = false;
         wish = make_wish(camera);
+        if (wish.release_only)
+                camera->sent = false;           /* once */
         r = session_new(context, &session_events, camera, camera->board, &camera->sighting, camera->mode, &wish,
                         &camera->session);
         if (r < 0) {
@@ -615,6 +641,19 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 close_session(camera);
                 arrived(camera, from);
                 break;
+        case EFFECT_PASS:
+                close_session(camera);
+                timer_set(&camera->deadline, PASSING_DEADLINE);
+                break;
+        case EFFECT_CALL:
+                caller_begin(registry_caller(camera->registry), camera);
+                break;
+        case EFFECT_AWAIT_BOOTLOADER:
+                timer_set(&camera->deadline, RESTART_DEADLINE);
+                break;
+        case EFFECT_CALL_FAILED:
+                update_waits(camera);
+                break;
         case _CAMERA_EFFECT_MAX:
                 break;
         }
@@ -628,6 +667,8 @@ void camera_event(struct camera *camera, enum camera_event event)
         if (to.next != from || to.effect != EFFECT_NONE)
                 timer_clear(&camera->deadline);
         camera->state = to.next;
+        if (to.next != CAMERA_CALLING && to.next != CAMERA_RESTARTING)
+                caller_drop(camera);
         if (to.next != from)
                 camera_log(camera, LOG_INFO, "%s -> %s (%s)", camera_state_to_string(from), camera_state_to_string(to.next),
                            camera_event_to_string(event));
@@ -635,9 +676,15 @@ void camera_event(struct camera *camera, enum camera_event event)
         registry_camera_changed(camera->registry, camera);
 }
 
-static bool is_wanted(const struct camera *camera)
+/* Told to restart, and no bootloader was seen. */
+static void camera_not_back(struct camera *camera)
 {
-        return update_is_open(camera->update) || camera->record.suspect || camera->expected;
+        camera->trouble = camera->attached ? CALL_STAYED : CALL_NOT_BACK;
+        camera_log(camera, LOG_NOTICE, camera->attached ? "told to restart, and it did not: its update waits for a replug"
+                                                        : "told to restart, and its bootloader was not seen");
+        camera_event(camera, camera->attached ? EVENT_CALL_FAILED : EVENT_DEADLINE);
+        if (!is_wanted(camera))
+                camera_event(camera, EVENT_FINISHED);
 }
 
 static void on_deadline(void *userdata)
@@ -654,11 +701,14 @@ static void on_deadline(void *userdata)
         case CAMERA_BLOCKED:
         case CAMERA_FAILED:
                 /* What it was to be opened for was cancelled meanwhile: it boots on. */
-                if (camera->mode == CAMERA_MODE_BOOTLOADER && !is_wanted(camera)) {
+                if (camera->mode == CAMERA_MODE_BOOTLOADER && !is_wanted(camera) && !is_to_be_sent_back(camera)) {
                         camera_event(camera, EVENT_SEEN_BOOTLOADER);
                         break;
                 }
                 camera_event(camera, EVENT_DEADLINE);
+                break;
+        case CAMERA_RESTARTING:
+                camera_not_back(camera);
                 break;
         default:
                 camera_event(camera, EVENT_DEADLINE);
@@ -709,7 +759,8 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                 camera->record.bootloader_device = sighting->device;
                 camera->slept = host_slept();
                 camera->old_bootloader = false;
-                camera_event(camera, is_wanted(camera) ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
+                camera->sent = caller_has_sent(registry_caller(camera->registry), sighting->port);
+                camera_event(camera, is_wanted(camera) || camera->sent ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
                 break;
         case CAMERA_MODE_ROM_DFU:
                 if (match == IDENTITY_KNOWN && !serial_is_shared(sighting->serial))
@@ -745,8 +796,13 @@ void camera_gone(struct camera *camera, bool excused)
         if (camera->provisional)
                 end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
                            "it left before the end: what was said of it held for that attachment only. Say it again");
-        camera->attached = false;
+        camera->attached = camera->sent = false;
         camera->mode = CAMERA_MODE_ABSENT;
+        /* A hand pulled it: what stood in the way of calling it may be another when it returns. */
+        if (camera->state == CAMERA_RUNNING || camera->state == CAMERA_CALLING) {
+                camera->calls = 0;
+                camera->trouble = CALL_FINE;
+        }
         camera->word = camera->word_replace = false;
         camera->gone_at = loop_now(loop_of(camera));
         camera_event(camera, excused ? EVENT_GONE_EXCUSED : EVENT_GONE);
@@ -843,6 +899,7 @@ struct camera *camera_free(struct camera *camera)
 {
         if (!camera)
                 return NULL;
+        caller_drop(camera);
         session_free(camera->session);
         timer_deinit(&camera->deadline);
         defer_deinit(&camera->reap);

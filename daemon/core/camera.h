@@ -65,6 +65,10 @@ struct camera {
         unsigned ran_between;           /* times it ran after the first of them */
         bool firmware_added;            /* since the present session looked into the store */
         bool old_bootloader;            /* it came out of the old serial bootloader */
+        struct call *call;              /* the caller's, while it is being called */
+        unsigned calls;                 /* times it was told to restart, since a person asked or a hand was there */
+        enum call_trouble trouble;      /* what stood in the way of it, since then */
+        bool sent;                      /* in its bootloader, and to stay there, because we told its firmware so */
         char detail[256];               /* of the last failure */
 
         TAILQ_ENTRY(camera) link;
@@ -84,6 +88,9 @@ void camera_gone(struct camera *camera, bool excused);
 void camera_firmware_added(struct camera *camera);
 /* It runs, and came out of the old serial bootloader: an update that waits for another one would wait for ever. */
 void camera_has_old_bootloader(struct camera *camera);
+
+/* If it is in its bootloader because we sent it there, and nothing of it is wanted any more: back to its firmware. */
+void camera_send_back(struct camera *camera);
 
 /* Puts the record into the journal's next batch (not for provisional cameras without an update). */
 void camera_store(struct camera *camera);

@@ -31,6 +31,7 @@ static const char *const diagnosis_code_names[_DIAGNOSIS_CODE_MAX] = {
         [DIAGNOSIS_OLD_BOOTLOADER] = "old-bootloader",
         [DIAGNOSIS_NOT_HANDLED] = "not-handled",
         [DIAGNOSIS_UNREADABLE] = "unreadable",
+        [DIAGNOSIS_STAYS_IN_BOOTLOADER] = "stays-in-bootloader",
 };
 DEFINE_ENUM_NAMES(diagnosis_code, _DIAGNOSIS_CODE_MAX);
 
@@ -137,6 +138,28 @@ static struct diagnosis when_silent(const struct diagnosis_facts *f)
                    "Unplug it and plug it in again: camrescue will catch its bootloader and look.");
 }
 
+static const char *why_a_hand_is_needed(enum call_trouble trouble)
+{
+        switch (trouble) {
+        case CALL_FINE:
+        case CALL_BUSY:
+        case CALL_NO_PERMISSION:
+        case _CALL_TROUBLE_MAX:
+                break;
+        case CALL_NO_PORT:
+                return "an update waits for it, and its firmware has no serial port over which to ask for its bootloader";
+        case CALL_NO_ANSWER:
+                return "an update waits for it, and its firmware does not answer when asked for its bootloader";
+        case CALL_OTHER_CAMERA:
+                return "an update waits for it, but the firmware there says that it runs on another camera: it was not asked for anything";
+        case CALL_STAYED:
+                return "an update waits for it, and its firmware was told to restart into its bootloader and did not";
+        case CALL_NOT_BACK:
+                return "an update waits for it; it was restarted, and its bootloader was not seen";
+        }
+        return "an update waits for it";
+}
+
 struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
 {
         switch (f->state) {
@@ -148,7 +171,12 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
         case CAMERA_UPDATING:
         case CAMERA_RELEASING:
         case CAMERA_CONFIRMING:
+        case CAMERA_RESTARTING:
                 return none();
+        case CAMERA_STAYING:
+                return say(DIAGNOSIS_STAYS_IN_BOOTLOADER,
+                           "it stays in its bootloader: a program holds it there, or it was told to restart into it and nothing followed",
+                           "Unplug it and plug it in again; or: camrescue update %s", f->name);
         case CAMERA_SILENT:
                 return when_silent(f);
         case CAMERA_WAITING:
@@ -160,12 +188,24 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                 if (f->restored)
                         return say(DIAGNOSIS_RESTORED_JUMPER, "its bootloader was restored and verified; its firmware follows",
                                    "Plug it in without the jumper.");
+                if (f->trouble == CALL_NOT_BACK)
+                        return say(DIAGNOSIS_AWAITED, "it was told to restart into its bootloader, and has not been seen since",
+                                   "Unplug it and plug it in again: it goes on by itself.");
                 return say(DIAGNOSIS_AWAITED, "something is unfinished, and it went away",
                            "Plug it in again: it goes on by itself.");
         case CAMERA_RUNNING:
                 if (f->update_open)
-                        return say(DIAGNOSIS_WAITING_FOR_REPLUG, "an update waits for it",
+                        return say(DIAGNOSIS_WAITING_FOR_REPLUG, why_a_hand_is_needed(f->trouble),
                                    "Unplug it and plug it in again: the update begins in its bootloader.");
+                return none();
+        case CAMERA_CALLING:
+                if (f->trouble == CALL_BUSY)
+                        return say(DIAGNOSIS_BUSY, "an update waits for it, and another program has its serial port open",
+                                   "Close that program, and camrescue goes on; or unplug it and plug it in again.");
+                if (f->trouble == CALL_NO_PERMISSION)
+                        return say(DIAGNOSIS_NO_PERMISSION, "an update waits for it, and its serial port is not accessible to camrescued (yet)",
+                                   "Unplug it and plug it in again: the update begins in its bootloader. If this stays, the udev rules "
+                                   "of camrescue are not installed, or the program setfacl is not.");
                 return none();
         case CAMERA_BLOCKED:
                 if (f->permission)

@@ -23,6 +23,7 @@ struct registry {
         size_t n_observers;
         struct camera_list cameras;
         struct update_list updates;
+        struct caller *caller;
         uint64_t next_update;
         struct journal_watch watch;
         /* Cameras whose identity their ROM hides were restored here: their bootloaders are awaited. */

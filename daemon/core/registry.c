@@ -11,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/caller.h"
 #include "core/registry-internal.h"
 
 #define IDENTITYLESS_DEADLINE (60 * SEC)        /* a camera that left a port may come back there without identity (identity.md section 2) */
@@ -71,6 +72,10 @@ int registry_new(const struct session_context *context, const struct registry_se
         TAILQ_INIT(&registry->cameras);
         TAILQ_INIT(&registry->updates);
         registry->watch = (struct journal_watch){ .on_reset = on_journal_reset, .userdata = registry };
+        if (caller_new(registry, &registry->caller) < 0) {
+                free(registry);
+                return -ENOMEM;
+        }
         journal_watch(context->journal, &registry->watch);
         store_set_blob_in_use(context->store, is_blob_in_use, registry);
         store_set_camera_in_use(context->store, is_camera_in_use, registry);
@@ -86,6 +91,7 @@ struct registry *registry_free(struct registry *registry)
         if (!registry)
                 return NULL;
         registry->n_observers = 0;
+        registry->caller = caller_free(registry->caller);
         journal_unwatch(&registry->watch);
         store_set_blob_in_use(registry->context.store, NULL, NULL);
         store_set_camera_in_use(registry->context.store, NULL, NULL);
@@ -127,6 +133,11 @@ const struct session_context *registry_context(const struct registry *registry)
 const struct registry_settings *registry_settings(const struct registry *registry)
 {
         return &registry->settings;
+}
+
+struct caller *registry_caller(const struct registry *registry)
+{
+        return registry->caller;
 }
 
 bool registry_automatic(const struct registry *registry)
@@ -622,6 +633,12 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
         camera_seen(camera, sighting, result.mode, result.match);
         if (came_from_serial_bootloader(registry, sighting->port) && result.mode == CAMERA_MODE_RUNTIME)
                 camera_has_old_bootloader(camera);
+        caller_consider(camera);
+}
+
+void registry_serial_port(struct registry *registry, const char *port)
+{
+        caller_port_appeared(registry->caller, port);
 }
 
 void registry_gone(struct registry *registry, const char *port)

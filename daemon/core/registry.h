@@ -30,6 +30,9 @@ struct registry_settings {
         int (*camera_automatic)(void *userdata, const char *key, const char *serial, const char *port);
         /* Is the hub that port hangs on still there?  A camera that left with its hub tells nothing.  May be NULL. */
         bool (*hub_is_there)(void *userdata, const char *port);
+        /* Writes the node of the serial port ("/dev/ttyACM0") that the device at port has; -ENOENT: none, or none yet.  NULL: running
+         * cameras are not spoken to. */
+        int (*serial_port)(void *userdata, const char *port, char *node, size_t size);
         void *userdata;
 };
 
@@ -46,6 +49,8 @@ void registry_unobserve(struct registry *registry, const struct registry_observe
 void registry_seen(struct registry *registry, const struct sighting *sighting);
 /* Whatever was at port has gone. */
 void registry_gone(struct registry *registry, const char *port);
+/* The device at port has a serial port now, or one that may be opened now. */
+void registry_serial_port(struct registry *registry, const char *port);
 
 /* --- what people ask --- */
 enum request_action { REQUEST_UPDATE, REQUEST_QUEUED, REQUEST_CURRENT, REQUEST_SKIP, REQUEST_REFUSE, _REQUEST_ACTION_MAX };
@@ -90,6 +95,7 @@ size_t registry_attached(const struct registry *registry);
 size_t registry_working(const struct registry *registry);       /* sessions going on */
 
 /* --- for camera.c --- */
+struct caller *registry_caller(const struct registry *registry);
 void registry_camera_changed(struct registry *registry, struct camera *camera);
 void registry_update_changed(struct registry *registry, struct update *update);
 /* A new open update for camera, observers told; not yet stored. */

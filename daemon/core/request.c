@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/caller.h"
 #include "core/registry-internal.h"
 
 static const char *const request_action_names[_REQUEST_ACTION_MAX] = {
@@ -170,12 +171,14 @@ static bool supersede(struct registry *registry, struct camera *camera, const st
 static void begin(struct registry *registry, struct camera *camera, const struct request *request,
                   const struct wanted *wanted, struct request_result *ret)
 {
-        bool now = camera->attached && camera->state != CAMERA_RUNNING;
+        bool runs = camera->attached && camera->mode == CAMERA_MODE_RUNTIME;
         struct update *update;
         int r;
 
         snprintf(ret->version, sizeof(ret->version), "%s", wanted->version);
-        if (now)
+        if (runs && caller_may_call(camera))
+                answer(ret, REQUEST_UPDATE, "it is running: it is told to restart into its bootloader");
+        else if (camera->attached && !runs)
                 answer(ret, REQUEST_UPDATE, "%s begins", wish_to_string(request->wish));
         else if (camera->attached)
                 answer(ret, REQUEST_QUEUED, "it is running: waiting for a replug. Unplug it and plug it in again");
@@ -202,7 +205,8 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         update->record.word_filesystem = request->erase_filesystem;
         /* Who names one camera means it, whatever stands in it; a whole fleet needs the word. */
         update->record.word_replace = request->replace_unknown || (request->wish != WISH_RECOVER && !request->all);
-        camera->tries = camera->failures = 0;
+        camera->tries = camera->failures = camera->calls = 0;
+        camera->trouble = CALL_FINE;            /* who asks again means it: what stood in the way before is tried again */
         camera_store(camera);
         update_store(update);
         log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key, .port = camera->record.port,
@@ -212,6 +216,7 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         ret->update = update;
         registry_update_changed(registry, update);
         camera_event(camera, EVENT_REQUESTED);
+        caller_consider(camera);
         (void)journal_sync(registry->context.journal, NULL, NULL);
 }
 
@@ -365,7 +370,7 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                        board->name);
                 return;
         }
-        if (camera->attached && camera->state == CAMERA_RUNNING) {
+        if (camera->attached && camera->mode == CAMERA_MODE_RUNTIME) {
                 answer(ret, REQUEST_REFUSE, "it is running: to replace its firmware use 'camrescue update %s'",
                        camera_name(camera));
                 return;
@@ -440,6 +445,7 @@ int registry_cancel(struct registry *registry, struct update *update)
         if (camera) {
                 if (!camera->record.suspect)
                         camera_event(camera, EVENT_FINISHED);
+                camera_send_back(camera);
                 registry_camera_changed(registry, camera);
         }
         return 0;

@@ -174,7 +174,9 @@ static void pinned(struct session *s)
         s->events->on_pinned(s->userdata, loop_now(s->context.loop) - s->sighting.seen_at);
         if (s->step == SESSION_ENDED)
                 return;
-        if (s->wish.peek_only)
+        if (s->wish.release_only)
+                session_leave(s, SESSION_END_RELEASED, "nothing is wanted of it any more: sent back to its firmware");
+        else if (s->wish.peek_only)
                 session_begin_peek(s);
         else
                 session_read_layout(s);

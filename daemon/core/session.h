@@ -87,6 +87,7 @@ struct session_wish {
         bool word_romfs, word_filesystem, word_replace;
         bool begun_unattended;          /* WISH_RESUME: no person asked for the update that is open */
         bool begun;                     /* units with wear may hold our own half-done work */
+        bool release_only;              /* nothing is wanted of it: pinned, so that it is ours, and told to leave */
         bool peek_only;                 /* unproven ROM device of a missing camera: read at most 4 KiB (row 3) */
         char camera[CAMERA_KEY_MAX];
         char named[80];                 /* firmware version asked for; "" free choice */

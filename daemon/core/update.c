@@ -12,6 +12,7 @@
 
 static const char *const update_step_names[_UPDATE_STEP_MAX] = {
         [UPDATE_WAITING] = "waiting",
+        [UPDATE_RESTARTING] = "restarting",
         [UPDATE_OPENING] = "opening",
         [UPDATE_COMPARING] = "comparing",
         [UPDATE_SAVING] = "saving",

@@ -18,6 +18,7 @@ struct camera;
 
 enum update_step {
         UPDATE_WAITING,                 /* for the camera */
+        UPDATE_RESTARTING,              /* the camera runs, and is asked to restart into its bootloader */
         UPDATE_OPENING,
         UPDATE_COMPARING,
         UPDATE_SAVING,

@@ -44,7 +44,7 @@ static void quiet_states(void **unused)
 {
         static const enum camera_state quiet[] = {
                 CAMERA_ABSENT, CAMERA_PASSING, CAMERA_BOOTING, CAMERA_RUNNING, CAMERA_OPENING, CAMERA_EXAMINING,
-                CAMERA_UPDATING, CAMERA_RELEASING, CAMERA_CONFIRMING,
+                CAMERA_UPDATING, CAMERA_RELEASING, CAMERA_CONFIRMING, CAMERA_CALLING, CAMERA_RESTARTING,
         };
 
         (void)unused;
@@ -84,6 +84,39 @@ static void waiting(void **unused)
         facts = facts_in(CAMERA_RUNNING);
         facts.update_open = true;
         expect(&facts, DIAGNOSIS_WAITING_FOR_REPLUG, "update", "plug it in again");
+}
+
+static void calls(void **unused)
+{
+        static const struct {
+                enum call_trouble trouble;
+                const char *text;
+        } troubles[] = {
+                { CALL_NO_PORT, "no serial port" }, { CALL_NO_ANSWER, "does not answer" }, { CALL_OTHER_CAMERA, "another camera" },
+                { CALL_STAYED, "did not" }, { CALL_NOT_BACK, "was not seen" },
+        };
+        struct diagnosis_facts facts = facts_in(CAMERA_RUNNING);
+
+        (void)unused;
+        for (size_t i = 0; i < ELEMENTSOF(troubles); i++) {
+                facts.trouble = troubles[i].trouble;
+                facts.update_open = true;
+                expect(&facts, DIAGNOSIS_WAITING_FOR_REPLUG, troubles[i].text, "plug it in again");
+                facts.update_open = false;              /* cancelled: nothing is wrong with a camera that runs */
+                expect(&facts, DIAGNOSIS_NONE, NULL, NULL);
+        }
+        facts = facts_in(CAMERA_CALLING);
+        facts.update_open = true;
+        expect(&facts, DIAGNOSIS_NONE, NULL, NULL);
+        facts.trouble = CALL_BUSY;
+        expect(&facts, DIAGNOSIS_BUSY, "another program has its serial port", "Close that program");
+        facts.trouble = CALL_NO_PERMISSION;
+        expect(&facts, DIAGNOSIS_NO_PERMISSION, "not accessible", "udev rules");
+        facts = facts_in(CAMERA_WAITING);
+        facts.trouble = CALL_NOT_BACK;
+        expect(&facts, DIAGNOSIS_AWAITED, "told to restart", "plug it in again");
+        facts = facts_in(CAMERA_STAYING);
+        expect(&facts, DIAGNOSIS_STAYS_IN_BOOTLOADER, "stays in its bootloader", "camrescue update 34303639330D5113001F002A");
 }
 
 static void rom(void **unused)
@@ -210,6 +243,7 @@ int main(void)
                 { "/diagnosis/nothing-to-say-while-it-goes-well", quiet_states, NULL, NULL, NULL },
                 { "/diagnosis/silent", silent, NULL, NULL, NULL },
                 { "/diagnosis/waiting", waiting, NULL, NULL, NULL },
+                { "/diagnosis/calls", calls, NULL, NULL, NULL },
                 { "/diagnosis/rom", rom, NULL, NULL, NULL },
                 { "/diagnosis/hands-needed", hands_needed, NULL, NULL, NULL },
                 { "/diagnosis/every-reason-has-a-sentence", every_reason, NULL, NULL, NULL },

@@ -933,7 +933,8 @@ static void stale_block(void **state)
         send(lab, device, &(struct usb_setup){ .request_type = 0x21, .request = 1, .value = 200, .length = 4096 }, garbage);
         usb_device_free(device);
         lab_run(lab, 30 * SEC);
-        lab_expect_state(camera, CAMERA_PASSING, SEC);
+        lab_expect_state(camera, CAMERA_STAYING, SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_STAYS_IN_BOOTLOADER);
         lab_reset_counters(camera);
 
         assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
