@@ -228,6 +228,10 @@ static void on_identified(struct call *call)
 
 static void on_no_answer(struct call *call, enum runtime_outcome outcome)
 {
+        if (call->phase == PHASE_SENT && !call->camera->attached) {
+                hang_up(call);          /* it has left, and only its port did not say so */
+                return;
+        }
         if (call->phase == PHASE_SENT) {
                 give_up(call, CALL_STAYED, "it was told to restart, and did not");
                 return;
@@ -442,13 +446,19 @@ void caller_port_appeared(struct caller *caller, const char *port)
                 }
 }
 
-bool caller_has_sent(const struct caller *caller, const char *port)
+bool caller_bootloader_came(struct caller *caller, const struct camera *camera, const char *port)
 {
-        const struct call *call;
+        struct call *call;
 
-        TAILQ_FOREACH(call, &caller->calls, link)
-                if (call->phase == PHASE_SENT && strcmp(call->camera->sighting.port, port) == 0)
-                        return true;
+        TAILQ_FOREACH(call, &caller->calls, link) {
+                if (call->phase != PHASE_SENT || strcmp(call->camera->sighting.port, port) != 0)
+                        continue;
+                if (call->camera != camera) {
+                        call->camera->trouble = CALL_OTHER_CAMERA;
+                        camera_log(call->camera, LOG_WARNING, "what was told to restart is %s", camera->record.key);
+                }
+                return true;
+        }
         return false;
 }
 

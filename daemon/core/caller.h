@@ -35,5 +35,6 @@ void caller_begin(struct caller *caller, struct camera *camera);
 void caller_drop(struct camera *camera);
 /* The serial port of the device at that port has appeared, or may be opened now. */
 void caller_port_appeared(struct caller *caller, const char *port);
-/* Was the device at that port told to restart, a moment ago?  Then whatever bootloader comes there stays there because of us. */
-bool caller_has_sent(const struct caller *caller, const char *port);
+/* camera's bootloader came to that port.  True: a device there was told to restart a moment ago, and so it stays there because of us.  (If
+ * another camera was meant, that one is not called again: what runs on this port is not it.) */
+bool caller_bootloader_came(struct caller *caller, const struct camera *camera, const char *port);

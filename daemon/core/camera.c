@@ -679,7 +679,8 @@ void camera_event(struct camera *camera, enum camera_event event)
 /* Told to restart, and no bootloader was seen. */
 static void camera_not_back(struct camera *camera)
 {
-        camera->trouble = camera->attached ? CALL_STAYED : CALL_NOT_BACK;
+        if (camera->trouble == CALL_FINE)
+                camera->trouble = camera->attached ? CALL_STAYED : CALL_NOT_BACK;
         camera_log(camera, LOG_NOTICE, camera->attached ? "told to restart, and it did not: its update waits for a replug"
                                                         : "told to restart, and its bootloader was not seen");
         camera_event(camera, camera->attached ? EVENT_CALL_FAILED : EVENT_DEADLINE);
@@ -759,7 +760,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                 camera->record.bootloader_device = sighting->device;
                 camera->slept = host_slept();
                 camera->old_bootloader = false;
-                camera->sent = caller_has_sent(registry_caller(camera->registry), sighting->port);
+                camera->sent = caller_bootloader_came(registry_caller(camera->registry), camera, sighting->port);
                 camera_event(camera, is_wanted(camera) || camera->sent ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
                 break;
         case CAMERA_MODE_ROM_DFU:

@@ -377,6 +377,44 @@ static void unplugged(void **state)
         }
 }
 
+/* Nothing that an AE3 shows while it runs is in its bootloader's serial: another one on the same port may be restarted for it.  Its bootloader
+ * tells who it is, and it is sent back. */
+static void swapped_without_identity(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = running_board(lab, SIM_OPENMV_AE3, "5.0.0", &new), *stranger = lab_camera_new(lab, SIM_OPENMV_AE3, 99);
+        struct registry *registry = lab->registry;
+        struct sighting sighting;
+
+        for (const struct lab_image *image = lab->images; image; image = image->next)
+                if (strcmp(image->version, "5.0.0") == 0)
+                        lab_install(stranger, image);
+        lab_unplug(camera);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        /* Only its bootloader was ever seen. */
+        lab_known(camera)->record.runtime_serial[0] = '\0';
+        lab->registry = NULL;
+        lab_plug(stranger, PORT);
+        lab_run(lab, 5 * SEC);
+        lab_reset_counters(stranger);
+        lab->registry = registry;
+        assert_true(usb_inproc_sighting(stranger->usb, &sighting));
+        registry_seen(registry, &sighting);
+        lab_run(lab, 120 * SEC);
+        assert_int_equal(sim_camera_mode(stranger->sim), SIM_RUNTIME);
+        assert_int_equal(lab_counters(stranger).erases, 0);
+        assert_int_equal(lab_counters(stranger).download, 0);
+        assert_int_equal(lab_counters(stranger).boots, 1);
+        assert_int_equal(lab_known(camera)->trouble, CALL_OTHER_CAMERA);
+        assert_true(update_is_open(lab_update(camera)));
+        lab_unplug(stranger);
+        lab_run(lab, 120 * SEC);
+        lab_plug(camera, "3-7");
+        lab_expect_state(camera, CAMERA_CONFIRMING, 60 * SEC);
+        lab_expect_flash(camera, new);
+}
+
 /* --- who is not called --- */
 
 static void not_without_a_wish(void **state)
@@ -703,6 +741,7 @@ int main(int argc, char *argv[])
                 STORY("/caller/bootloader-is-not-seen", bootloader_is_not_seen),
                 STORY("/caller/does-not-come-back", does_not_come_back),
                 STORY("/caller/unplugged", unplugged),
+                STORY("/caller/swapped-without-identity", swapped_without_identity),
                 STORY("/caller/not-without-a-wish", not_without_a_wish),
                 STORY("/caller/cancelled", cancelled),
                 STORY("/caller/refused", refused),
