@@ -65,7 +65,8 @@ static const struct verb verbs[] = {
         { "update", verb_update,
           "Usage: camrescue update [OPTIONS] CAMERA...\n"
           "       camrescue update [OPTIONS] --all\n"
-          "Writes firmware. A camera that runs is queued until it is unplugged and plugged in again.\n\n"
+          "Writes firmware. A camera that runs is restarted into its bootloader for it; if it does not\n"
+          "listen, the update waits until it is unplugged and plugged in again.\n\n"
           "  --all              every camera; the plan is printed first\n"
           "  --firmware FILE|VERSION|ID\n"
           "                     an image file, or one in the store (default: what the daemon chooses)\n"

@@ -16,6 +16,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "unit/lab.h"
 #include "unit/loop-virtual.h"
 
@@ -702,6 +703,133 @@ static void troubled_neighbours(void **state)
         lab_expect_state(cameras[2], CAMERA_CALLING, SEC);
 }
 
+/* --- whatever happens --- */
+
+#define N_CHAOS 4
+
+static uint64_t next_random(uint64_t *state)
+{
+        *state = *state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+        return *state >> 33;
+}
+
+struct outcomes {
+        unsigned updates, done, cancelled, others, restarts;
+};
+
+static void count_outcomes(struct lab *lab, struct outcomes *outcomes)
+{
+        for (const struct update *update = registry_first_update(lab->registry); update; update = registry_next_update((struct update *)update)) {
+                outcomes->updates++;
+                outcomes->done += update->result == UPDATE_DONE;
+                outcomes->cancelled += update->result == UPDATE_CANCELLED;
+                outcomes->others += update->result != UPDATE_DONE && update->result != UPDATE_CANCELLED;
+        }
+        for (size_t i = 0; i < lab->n_cameras; i++)
+                outcomes->restarts += (unsigned)lab_counters(&lab->cameras[i]).boots;
+}
+
+static void chaos_of(struct lab *lab, uint64_t seed)
+{
+        static const enum sim_board boards[N_CHAOS] = { SIM_OPENMV3, SIM_OPENMV3, SIM_OPENMV4, SIM_OPENMV_N6 };
+        static const int holds[] = { 0, 0, 0, 0, -EBUSY, -EACCES, -ENOENT, USB_INPROC_HANGS };
+        struct lab_camera *cameras[N_CHAOS];
+        struct lab_image *new[N_CHAOS];
+        uint64_t random = seed * 2654435761u + 1;
+
+        for (unsigned i = 0; i < N_CHAOS; i++) {
+                struct sim_config config;
+
+                sim_config_default(&config, boards[i], i + 1);
+                config.bootloader = bootloaders[next_random(&random) % ELEMENTSOF(bootloaders)];
+                config.runtime_stays = next_random(&random) % 5 == 0;
+                config.flash_speed = 20;
+                cameras[i] = running(lab, &config, next_random(&random) % 2 ? "4.8.1" : "5.0.0", &new[i]);
+                lab_unplug(cameras[i]);
+        }
+        for (unsigned i = 0; i < N_CHAOS; i++) {
+                char port[16];
+
+                snprintf(port, sizeof(port), "3-1.%u", i + 1);
+                lab_plug(cameras[i], port);
+        }
+        lab_run(lab, 10 * SEC);
+        for (unsigned step = 0; step < 40; step++) {
+                struct lab_camera *camera = cameras[next_random(&random) % N_CHAOS];
+                const struct camera *known = lab_known(camera);
+
+                switch (next_random(&random) % 10) {
+                case 0:
+                case 1:
+                case 2:
+                        (void)lab_ask_update(camera, next_random(&random) % 2 ? NULL : "5.0.1");
+                        break;
+                case 3:
+                        if (known->update && update_is_open(known->update))
+                                (void)registry_cancel(lab->registry, known->update);
+                        break;
+                case 4:
+                        lab_replug(camera);
+                        break;
+                case 5:
+                        if (next_random(&random) % 3 == 0)
+                                lab_restart(lab);
+                        break;
+                case 6:
+                        usb_inproc_hold_serial(camera->usb, holds[next_random(&random) % ELEMENTSOF(holds)]);
+                        break;
+                default:
+                        lab_run(lab, next_random(&random) % (800 * MSEC));
+                }
+                lab_run(lab, next_random(&random) % (150 * MSEC));
+        }
+        /* Everything is well again, and a hand replugs once. */
+        for (unsigned i = 0; i < N_CHAOS; i++)
+                usb_inproc_hold_serial(cameras[i]->usb, 0);
+        lab_run(lab, 120 * SEC);
+        for (unsigned i = 0; i < N_CHAOS; i++)
+                if (lab_known(cameras[i])->state != CAMERA_RUNNING || (lab_known(cameras[i])->update && update_is_open(lab_update(cameras[i]))))
+                        lab_replug(cameras[i]);
+        lab_run(lab, 300 * SEC);
+        for (unsigned i = 0; i < N_CHAOS; i++) {
+                const struct camera *known = lab_known(cameras[i]);
+
+                assert_false(usb_inproc_serial_is_open(cameras[i]->usb));
+                assert_null(known->call);
+                /* A wish that was cancelled half-way leaves a camera that waits for a word; any other runs, with what was wanted. */
+                if (known->state == CAMERA_ASKING || known->state == CAMERA_SILENT) {
+                        lab_expect_update(cameras[i], UPDATE_CANCELLED, NULL);
+                        continue;
+                }
+                lab_expect_state(cameras[i], CAMERA_RUNNING, SEC);
+                if (!known->update)
+                        continue;
+                assert_false(update_is_open(known->update));
+                if (known->update->result == UPDATE_DONE)
+                        lab_expect_flash(cameras[i], new[i]);
+        }
+}
+
+static void chaos(void **state)
+{
+        struct outcomes outcomes = {};
+        const char *first = getenv("CHAOS_SEED");
+        uint64_t seed = first ? strtoull(first, NULL, 10) : 1, n = first ? 1 : 40;
+
+        for (uint64_t end = seed + n; seed < end; seed++) {
+                lab_free(*state);
+                *state = lab_new();
+                lab_connect_serial(*state);
+                log_info("seed %u: CHAOS_SEED=%u plays it alone", (unsigned)seed, (unsigned)seed);
+                chaos_of(*state, seed);
+                count_outcomes(*state, &outcomes);
+        }
+        print_message("# %u updates: %u done, %u cancelled, %u others; %u boots\n", outcomes.updates, outcomes.done, outcomes.cancelled,
+                      outcomes.others, outcomes.restarts);
+        assert_true(first || outcomes.done > 2 * n);
+        assert_int_equal(outcomes.others, 0);
+}
+
 /* --- --- */
 
 static int setup(void **state)
@@ -751,6 +879,7 @@ int main(int argc, char *argv[])
                 STORY("/caller/unplugged-while-staying", unplugged_while_staying),
                 STORY("/caller/a-lab", a_lab),
                 STORY("/caller/troubled-neighbours", troubled_neighbours),
+                STORY("/caller/chaos", chaos),
         };
 
         if (argc > 1)
