@@ -632,11 +632,13 @@ static int subscribe(struct bus *bus)
 
 /* --- connecting --- */
 
-static int open_connection(const char *address, sd_bus **ret)
+static int open_connection(const char *address, const char *host, sd_bus **ret)
 {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
         int r;
 
+        if (host)
+                return sd_bus_open_system_remote(ret, host);
         if (!address)
                 return sd_bus_open_system(ret);
         r = sd_bus_new(&bus);
@@ -662,7 +664,9 @@ enum exit_code bus_connect(const struct client *client, struct bus **ret)
 
         if (!bus)
                 return client_fail(client, EXIT_FAILED, "Out of memory.");
-        r = open_connection(client->bus_address, &bus->bus);
+        r = open_connection(client->bus_address, client->host, &bus->bus);
+        if (r < 0 && client->host)
+                return client_fail(client, EXIT_NO_DAEMON, "Cannot reach %s: %s.", client->host, strerror(-r));
         if (r < 0)
                 return client_fail(client, EXIT_NO_DAEMON, "Cannot connect to the %s bus%s%s: %s.", client->bus_address ? "message" : "system",
                                    client->bus_address ? " at " : "", client->bus_address ? client->bus_address : "", strerror(-r));
@@ -852,6 +856,16 @@ enum exit_code bus_error_code(const char *name)
         return EXIT_FAILED;
 }
 
+static bool is_connection_error(const char *name, int r)
+{
+        static const char *const names[] = {
+                SD_BUS_ERROR_DISCONNECTED, SD_BUS_ERROR_IO_ERROR, "System.Error.ECONNRESET", "System.Error.ENOTCONN",
+                "System.Error.EPIPE", "System.Error.ECONNREFUSED", NULL
+        };
+
+        return is_one_of(name, names) || (*name == '\0' && (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -EIO));
+}
+
 enum exit_code bus_report_error(const struct client *client, const sd_bus_error *error, int r)
 {
         const char *name = error->name ? error->name : "", *message = error->message ? error->message : strerror(-r);
@@ -859,8 +873,13 @@ enum exit_code bus_report_error(const struct client *client, const sd_bus_error 
         const char *stop = *message && strchr(".!?", message[strlen(message) - 1]) ? "" : ".";
 
         if (strcmp(name, SD_BUS_ERROR_SERVICE_UNKNOWN) == 0 || strcmp(name, SD_BUS_ERROR_NAME_HAS_NO_OWNER) == 0)
-                return client_fail(client, EXIT_NO_DAEMON,
-                                   "The daemon camrescued does not run, and the bus cannot start it: systemctl status camrescued.service");
+                return client_fail(client, EXIT_NO_DAEMON, "The daemon camrescued does not run%s%s, and the bus cannot start it: "
+                                   "systemctl %s%s%sstatus camrescued.service", client->host ? " on " : "", client->host ?: "",
+                                   client->host ? "--host " : "", client->host ?: "", client->host ? " " : "");
+        /* What ends is the ssh, and only it knows why: it has said so on standard error. */
+        if (client->host && code == EXIT_NO_DAEMON && is_connection_error(name, r))
+                return client_fail(client, EXIT_NO_DAEMON, "%s cannot be reached over ssh, or has no systemd-stdio-bridge. Try: "
+                                   "ssh %s systemd-stdio-bridge", client->host, client->host);
         if (strcmp(name, SD_BUS_ERROR_NO_REPLY) == 0)
                 return client_fail(client, EXIT_NO_DAEMON, "The daemon camrescued ended without an answer: "
                                    "journalctl -u camrescued.service");

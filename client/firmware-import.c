@@ -529,7 +529,9 @@ enum exit_code verb_firmware_import(struct client *client, int argc, char **argv
                                 return code;
                 }
         }
-        code = bus_connect(client, &bus);
+        code = client_needs_descriptors(client, "firmware import");
+        if (code == EXIT_DONE)
+                code = bus_connect(client, &bus);
         if (code != EXIT_DONE)
                 return code;
         import.bus = bus;

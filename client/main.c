@@ -15,28 +15,27 @@
 #include "client/client.h"
 #include "client/json.h"
 
+/* One screen: 24 rows of 80 columns, with the prompt.  Verbs of a kind share lines. */
 static const char help[] =
-"Usage: camrescue [--json] [--bus-address ADDRESS] VERB ...\n"
+"Usage: camrescue [--json] [--host [USER@]HOST] VERB ...\n"
 "Rescues OpenMV cameras through camrescued. CAMERA: port, serial, unique prefix\n"
 "\n"
-"  status [CAMERA...]       what each camera is, does and needs\n"
-"  watch [CAMERA...]        the same, live; to an end with --until CONDITION\n"
-"  update CAMERA...|--all   write firmware: [--firmware FILE|VERSION] [--romfs]\n"
-"                           [--erase-filesystem] [--replace-unknown] [--dry-run]\n"
-"  recover CAMERA           your word that it is a camera: [--board M7]\n"
-"  restore CAMERA           write back what was saved before overwriting\n"
-"  cancel CAMERA            end its open update at a safe place\n"
-"  firmware import [FILE|DIR|ZIP...]   add images; nothing named: the IDE's\n"
-"  firmware list | remove ID           what is in the store; take one out\n"
+"look      status [CAMERA...]         what each camera is, does and needs\n"
+"          watch [CAMERA...]          the same, live; [--until CONDITION]\n"
+"repair    update CAMERA...|--all     write firmware: [--firmware FILE|VERSION]\n"
+"          recover CAMERA             your word that it is one: [--board M7]\n"
+"          restore | cancel CAMERA    write back what was saved; end an update\n"
+"firmware  firmware import [FILE|DIR|ZIP...]  nothing named: the IDE's folder\n"
+"          firmware list | remove ID          what is in the store; take one out\n"
 "\n"
-"  --json   print JSON only, errors too     --help      this, or that of a VERB\n"
-"  --wait, --no-wait, --timeout SECONDS     --version   of the client\n"
-"  update, recover and restore show progress to the end; without a terminal\n"
-"  they wait for replugs only with --wait.\n"
+"  --json           print JSON only, errors too   --help     this, or of a VERB\n"
+"  --host HOST      that machine's daemon, by ssh --version  of the client\n"
+"  --wait, --no-wait, --timeout SECONDS: update, recover and restore show their\n"
+"  progress to the end; without a terminal they wait for replugs with --wait.\n"
 "\n"
 "Exit: 0 done, 1 failed, 2 usage, 3 refused, 4 verified but not seen again,\n"
 "5 no such camera, 6 daemon not there, 7 not ended yet, 130 interrupted (the\n"
-"update goes on). More: man camrescue\n";
+"update goes on). More: camrescue VERB --help, man camrescue\n";
 
 struct verb {
         const char *name;
@@ -218,6 +217,14 @@ static const struct verb *verb_find(const char *name)
         return NULL;
 }
 
+enum exit_code client_needs_descriptors(const struct client *client, const char *command)
+{
+        if (!client->host)
+                return EXIT_DONE;
+        return client_fail(client, EXIT_REFUSED, "Files do not pass over ssh to the daemon of %s. Do it there, with files that are there: "
+                           "ssh %s camrescue %s", client->host, client->host, command);
+}
+
 /* Without the library there is no way to say it in JSON. */
 static bool use_json(struct client *client)
 {
@@ -225,6 +232,24 @@ static bool use_json(struct client *client)
         if (!client->json)
                 (void)fputs("camrescue: The library that writes JSON (jansson, libjansson.so.4) is not installed.\n", stderr);
         return client->json;
+}
+
+/* Whose daemon.  A wrong one is reported. */
+static bool set_bus(struct client *client, int option, const char *value)
+{
+        if (option == OPTION_BUS_ADDRESS) {
+                client->bus_address = value;
+                client->host = NULL;
+                return true;
+        }
+        /* What begins with a dash would be an option to ssh. */
+        if (*value == '\0' || *value == '-') {
+                (void)client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no host.", value);
+                return false;
+        }
+        client->host = value;
+        client->bus_address = NULL;
+        return true;
 }
 
 int client_common_option(struct client *client, int option, enum exit_code *ret)
@@ -236,8 +261,11 @@ int client_common_option(struct client *client, int option, enum exit_code *ret)
                 *ret = EXIT_FAILED;
                 return use_json(client) ? 0 : 1;
         case OPTION_BUS_ADDRESS:
-                client->bus_address = optarg;
-                return 0;
+        case OPTION_HOST:
+                if (set_bus(client, option, optarg))
+                        return 0;
+                *ret = EXIT_WRONG_USAGE;
+                return 1;
         case OPTION_HELP:
                 verb = verb_find(client->verb);
                 if (verb)
@@ -288,14 +316,15 @@ int main(int argc, char **argv)
                 return EXIT_FAILED;
         terminal_probe(&client.out, STDOUT_FILENO);
         opterr = 0;
-        while ((option = getopt_long(argc, argv, "+:h", options, NULL)) >= 0) {
+        while ((option = getopt_long(argc, argv, "+:hH:", options, NULL)) >= 0) {
                 if (option == OPTION_HELP || option == 'h')
                         return (int)print_help();
                 if (option == OPTION_JSON) {
                         if (!use_json(&client))
                                 return EXIT_FAILED;
-                } else if (option == OPTION_BUS_ADDRESS) {
-                        client.bus_address = optarg;
+                } else if (option == OPTION_BUS_ADDRESS || option == OPTION_HOST || option == 'H') {
+                        if (!set_bus(&client, option == 'H' ? OPTION_HOST : option, optarg))
+                                return EXIT_WRONG_USAGE;
                 } else if (option == OPTION_FIRST_OWN) {
                         (void)puts("camrescue " PACKAGE_VERSION);
                         return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
