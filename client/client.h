@@ -75,6 +75,7 @@ enum exit_code client_needs_descriptors(const struct client *client, const char 
 
 enum exit_code verb_status(struct client *client, int argc, char **argv);
 enum exit_code verb_watch(struct client *client, int argc, char **argv);
+enum exit_code verb_wait(struct client *client, int argc, char **argv);
 enum exit_code verb_update(struct client *client, int argc, char **argv);
 enum exit_code verb_recover(struct client *client, int argc, char **argv);
 enum exit_code verb_restore(struct client *client, int argc, char **argv);

@@ -22,6 +22,7 @@ static const char help[] =
 "\n"
 "look      status [CAMERA...]         what each camera is, does and needs\n"
 "          watch [CAMERA...]          the same, live; [--until CONDITION]\n"
+"          wait CAMERA... --for WHAT  until it is so: runtime, done, absent ...\n"
 "repair    update CAMERA...|--all     write firmware: [--firmware FILE|VERSION]\n"
 "          recover CAMERA             your word that it is one: [--board M7]\n"
 "          restore | cancel CAMERA    write back what was saved; end an update\n"
@@ -61,6 +62,17 @@ static const struct verb verbs[] = {
           "                     update=ended|open|done|failed|refused|cancelled|not-seen\n"
           "  --timeout SECONDS  end after so long: exit status 7 with --until, else 0\n"
           "  --json             print JSON lines\n" },
+        { "wait", verb_wait,
+          "Usage: camrescue wait --for WHAT [--timeout SECONDS] CAMERA...\n"
+          "Waits until something is so of each camera. It need not be known yet.\n\n"
+          "  --for WHAT         runtime, bootloader, rom-dfu: it is in this mode\n"
+          "                     absent: it is not attached\n"
+          "                     done: its open or last update has ended; exit status as that of update\n"
+          "                     or a condition of watch --until: state=S, firmware=V ...\n"
+          "  --timeout SECONDS  wait no longer than this: exit status 7\n"
+          "  --json             print the cameras in the end\n\n"
+          "Exit: 0 it came (at once, or later), 7 not in time; with --for done also 1 failed or\n"
+          "cancelled, 3 refused, 4 not seen again.\n" },
         { "update", verb_update,
           "Usage: camrescue update [OPTIONS] CAMERA...\n"
           "       camrescue update [OPTIONS] --all\n"
