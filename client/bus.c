@@ -56,6 +56,7 @@ static const struct bus_property camera_properties[] = {
         { "Update", 'o', offsetof(struct camera, update) },
         { "Automatic", 'i', offsetof(struct camera, automatic) },
         { "Saved", 'A', offsetof(struct camera, saved) },
+        { "Label", 's', offsetof(struct camera, label) },
         { NULL, 's', offsetof(struct camera, path) },
 };
 

@@ -32,6 +32,7 @@ struct camera {
         char *port;
         char *mode, *state;
         char *firmware, *bootloader;
+        char *label;                    /* as people call it */
         char *diagnosis, *diagnosis_text, *advice;
         char *node;
         char *update;                   /* object path, "/": none */

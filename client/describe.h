@@ -24,7 +24,9 @@ char *camera_advice(const struct camera *camera, const struct update *update);
 enum style camera_style(const struct camera *camera, const struct update *update);
 /* The end of an update, as one sentence. */
 char *update_end(const struct update *update);
-/* What a person calls it: its port, or its id when absent. */
+/* Where it is: its port, or its id when absent. */
+const char *camera_place(const struct camera *camera);
+/* What a person calls it: its label, else the same. */
 const char *camera_label(const struct camera *camera);
 
 /* Finds the camera that a person named.  EXIT_DONE or EXIT_NO_CAMERA, reported. */

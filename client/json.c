@@ -104,8 +104,8 @@ json_t *json_of_camera(const struct camera *camera, const struct update *update)
 
         if (*camera->diagnosis || *camera->diagnosis_text)
                 diagnosis = json_pack("{so so}", "code", json_text(camera->diagnosis), "text", json_text(camera->diagnosis_text));
-        return json_pack("{so so so so sb so so so so so so so so so so so so so so}",
-                         "path", json_text(camera->path), "port", json_text(camera->port),
+        return json_pack("{so so so so so sb so so so so so so so so so so so so so so}",
+                         "path", json_text(camera->path), "port", json_text(camera->port), "label", json_text(camera->label),
                          "board", json_text(camera->board), "board_name", json_text(camera->board_name),
                          "attached", (int)camera->attached, "mode", json_text(camera->mode), "state", json_text(camera->state),
                          "unique_id", json_text(camera->unique_id), "key", json_text(camera->key),

@@ -18,7 +18,7 @@
 /* One screen: 24 rows of 80 columns, with the prompt.  Verbs of a kind share lines. */
 static const char help[] =
 "Usage: camrescue [--json] [--host [USER@]HOST] VERB ...\n"
-"Rescues OpenMV cameras through camrescued. CAMERA: port, serial, unique prefix\n"
+"Rescues OpenMV cameras through camrescued. CAMERA: port, serial, label, prefix\n"
 "\n"
 "look      status [CAMERA...]         what each camera is, does and needs\n"
 "          watch [CAMERA...]          the same, live; [--until CONDITION]\n"
@@ -26,6 +26,7 @@ static const char help[] =
 "repair    update CAMERA...|--all     write firmware: [--firmware FILE|VERSION]\n"
 "          recover CAMERA             your word that it is one: [--board M7]\n"
 "          restore | cancel CAMERA    write back what was saved; end an update\n"
+"          label CAMERA TEXT          a name of its own\n"
 "firmware  firmware import [FILE|DIR|ZIP...]  nothing named: the IDE's folder\n"
 "          firmware list | remove ID          what is in the store; take one out\n"
 "\n"
@@ -100,6 +101,9 @@ static const struct verb verbs[] = {
         { "cancel", verb_cancel,
           "Usage: camrescue cancel CAMERA\n"
           "Ends the camera's open update at the next safe place.\n" },
+        { "label", verb_label,
+          "Usage: camrescue label CAMERA TEXT\n"
+          "Gives a camera a name of its own, by which it is shown and may be named. \"\" takes it away.\n" },
         { "firmware", verb_firmware,
           "Usage: camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
           "       camrescue firmware list [--json]\n"

@@ -129,7 +129,8 @@ static void say_camera(struct watch *watch, const struct camera *camera)
         char *line = NULL;
 
         if (!doing || !advice || !printed ||
-            asprintf(&line, "%s %s %s %s%s%s%s%s%s%s", camera_label(camera), *camera_board(camera) ? camera_board(camera) : "-",
+            asprintf(&line, "%s %s%s%s%s %s %s%s%s%s%s%s%s", camera_place(camera), *camera->label ? "[" : "", camera->label,
+                     *camera->label ? "] " : "", *camera_board(camera) ? camera_board(camera) : "-",
                      camera->mode, camera->state, *camera->firmware ? " " : "", camera->firmware,
                      *doing ? ", " : "", doing, *advice ? ": " : "", advice) < 0)
                 return;

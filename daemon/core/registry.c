@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -648,6 +649,49 @@ void registry_set_automatic(struct registry *registry, struct camera *camera, in
         if (camera_automatic(camera) && camera->state == CAMERA_ASKING && camera->looked &&
             camera->reason == REASON_AUTOMATIC_OFF)
                 camera_event(camera, EVENT_REQUESTED);
+}
+
+/* "3-1.2": what is plugged in there, whoever it is. */
+static bool is_port_path(const char *text)
+{
+        size_t bus = strspn(text, "0123456789");
+
+        return bus > 0 && text[bus] == '-' && text[bus + 1] && strspn(text + bus + 1, "0123456789.") == strlen(text + bus + 1);
+}
+
+static bool is_label(const char *label)
+{
+        size_t n = strlen(label);
+
+        if (n >= sizeof(((struct camera_record *)NULL)->label) || label[0] == '-' || is_port_path(label))
+                return false;
+        if (n > 0 && (label[0] == ' ' || label[n - 1] == ' '))
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                unsigned char c = (unsigned char)label[i];
+
+                /* The second row of controls is C2 80 ... C2 9F. */
+                if (c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)label[i + 1] < 0xa0))
+                        return false;
+        }
+        return true;
+}
+
+int registry_set_label(struct registry *registry, struct camera *camera, const char *label)
+{
+        struct camera *other;
+
+        if (!is_label(label))
+                return -EINVAL;
+        if (camera->provisional)
+                return -ENXIO;
+        TAILQ_FOREACH(other, &registry->cameras, link)
+                if (*label && other != camera && strcasecmp(other->record.label, label) == 0)
+                        return -EEXIST;
+        snprintf(camera->record.label, sizeof(camera->record.label), "%s", label);
+        camera_store(camera);
+        registry_camera_changed(registry, camera);
+        return 0;
 }
 
 void registry_firmware_added(struct registry *registry)

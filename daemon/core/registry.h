@@ -72,6 +72,10 @@ void registry_request(struct registry *registry, struct camera *camera, const st
 /* -EALREADY: has ended. */
 int registry_cancel(struct registry *registry, struct update *update);
 void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic);
+/* What people call it, and may call it by; "": nothing.  A name decides what is written where, so it names one camera and nothing else.
+ * -EINVAL: longer than 63 bytes, begins or ends with a space, has a control character, or would be taken for an option or a port path;
+ * -EEXIST: another camera's; -ENXIO: this one is not known by an identity, and would be forgotten with its name when it goes. */
+int registry_set_label(struct registry *registry, struct camera *camera, const char *label);
 /* Something came into the store: cameras that wait for it go on. */
 void registry_firmware_added(struct registry *registry);
 /* Asks every session to stop at its next safe boundary; true when none is left. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* org.camrescue1.Camera: getters and verbs of one camera. */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,6 +23,7 @@
 STRING_GETTER(get_unique_id, camera->has_uid ? camera->record.key : "")
 STRING_GETTER(get_key, camera->record.key)
 STRING_GETTER(get_serial, camera->sighting.serial)
+STRING_GETTER(get_label, camera->record.label)
 STRING_GETTER(get_board, camera->board ? camera->board->id : "")
 STRING_GETTER(get_board_name, camera->board ? camera->board->name : "")
 STRING_GETTER(get_port, camera->record.port)
@@ -154,6 +156,30 @@ static int on_set_automatic(sd_bus_message *message, void *userdata, sd_bus_erro
         return sd_bus_reply_method_return(message, "");
 }
 
+static int on_set_label(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct camera *camera = userdata;
+        const char *label;
+        int r;
+
+        r = bus_check_access(message, error);
+        if (r < 0)
+                return r;
+        r = sd_bus_message_read(message, "s", &label);
+        if (r < 0)
+                return r;
+        r = registry_set_label(camera->registry, camera, label);
+        if (r == -EINVAL)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "\"%s\" is no label: at most 63 bytes, no port path, no dash or space at "
+                                         "the beginning.", label);
+        if (r == -EEXIST)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Another camera is called \"%s\".", label);
+        if (r < 0)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "This device is not known to be a certain camera: it would be forgotten "
+                                         "with its label.");
+        return sd_bus_reply_method_return(message, "");
+}
+
 #define P(name, type, getter) SD_BUS_PROPERTY(name, type, getter, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
 
 const sd_bus_vtable bus_camera_vtable[] = {
@@ -161,6 +187,7 @@ const sd_bus_vtable bus_camera_vtable[] = {
         P("UniqueId", "s", get_unique_id),
         P("Key", "s", get_key),
         P("Serial", "s", get_serial),
+        P("Label", "s", get_label),
         P("Board", "s", get_board),
         P("BoardName", "s", get_board_name),
         P("Port", "s", get_port),
@@ -188,5 +215,6 @@ const sd_bus_vtable bus_camera_vtable[] = {
                                  SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("SetAutomatic", "i", SD_BUS_PARAM(automatic), "",, on_set_automatic,
                                  SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("SetLabel", "s", SD_BUS_PARAM(label), "",, on_set_label, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };

@@ -50,7 +50,7 @@ static const struct declared camera_declared[] = {
         { "UniqueId", "s" }, { "Key", "s" }, { "Serial", "s" }, { "Board", "s" }, { "BoardName", "s" }, { "Port", "s" },
         { "Attached", "b" }, { "Mode", "s" }, { "State", "s" }, { "FirmwareVersion", "s" }, { "BootloaderVersion", "s" },
         { "Diagnosis", "s" }, { "DiagnosisText", "s" }, { "Advice", "s" }, { "DeviceNode", "s" }, { "LastSeen", "t" },
-        { "Update", "o" }, { "Automatic", "i" }, { "Saved", "as" }, { NULL, NULL },
+        { "Update", "o" }, { "Automatic", "i" }, { "Saved", "as" }, { "Label", "s" }, { NULL, NULL },
 };
 
 static const struct declared update_declared[] = {
@@ -200,6 +200,15 @@ static int on_camera_call(sd_bus_message *m, void *userdata, sd_bus_error *error
         if (!mock.answer[0])
                 return sd_bus_error_set(error, NAME ".Error.Failed", "The mock has no answer");
         return sd_bus_reply_method_return(m, "oss", mock.answer[0], mock.answer[1], mock.answer[2]);
+}
+
+static int on_set_label(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        const char *label;
+
+        must(sd_bus_message_read(m, "s", &label), "label");
+        tell("called SetLabel %s \"%s\"", strrchr(sd_bus_message_get_path(m), '/') + 1, label);
+        return sd_bus_reply_method_return(m, NULL);
 }
 
 static int on_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -386,11 +395,12 @@ static const sd_bus_vtable camera_vtable[] = {
         METHOD("Update", "a{sv}", "oss", on_camera_call),
         METHOD("Recover", "a{sv}", "oss", on_camera_call),
         METHOD("Restore", "a{sv}", "oss", on_camera_call),
+        METHOD("SetLabel", "s", "", on_set_label),
         PROPERTY("UniqueId", "s"), PROPERTY("Key", "s"), PROPERTY("Serial", "s"), PROPERTY("Board", "s"), PROPERTY("BoardName", "s"),
         PROPERTY("Port", "s"), PROPERTY("Attached", "b"), PROPERTY("Mode", "s"), PROPERTY("State", "s"),
         PROPERTY("FirmwareVersion", "s"), PROPERTY("BootloaderVersion", "s"), PROPERTY("Diagnosis", "s"),
         PROPERTY("DiagnosisText", "s"), PROPERTY("Advice", "s"), PROPERTY("DeviceNode", "s"), PROPERTY("LastSeen", "t"),
-        PROPERTY("Update", "o"), PROPERTY("Automatic", "i"), PROPERTY("Saved", "as"),
+        PROPERTY("Update", "o"), PROPERTY("Automatic", "i"), PROPERTY("Saved", "as"), PROPERTY("Label", "s"),
         SD_BUS_VTABLE_END
 };
 

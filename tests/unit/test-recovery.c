@@ -311,6 +311,42 @@ static void automatic_on_again(void **state)
         lab_expect_flash(camera, release);
 }
 
+static void labels(void **state)
+{
+        static const char *const wrong[] = {
+                "3-1.2", "1-1", " tom", "tom ", "-tom", "to\tm", "to\x7fm", "to\xc2\x85m",
+                "0123456789012345678901234567890123456789012345678901234567890123"
+        };
+        struct lab *lab = *state;
+        struct lab_camera *tom = lab_camera_new(lab, SIM_OPENMV3, 1), *ann = lab_camera_new(lab, SIM_OPENMV4, 2);
+        struct lab_camera *stranger = lab_camera_new(lab, SIM_OPENMV4, 3);
+        struct registry *registry = lab->registry;
+
+        lab_install(tom, lab_release(lab, SIM_OPENMV3, "5.0.0"));
+        lab_install(ann, lab_release(lab, SIM_OPENMV4, "5.0.0"));
+        lab_plug_until_running(tom, "1-1");
+        lab_plug_until_running(ann, "1-2");
+        for (size_t i = 0; i < ELEMENTSOF(wrong); i++)
+                assert_int_equal(registry_set_label(registry, lab_known(tom), wrong[i]), -EINVAL);
+        assert_int_equal(registry_set_label(registry, lab_known(tom), "b\xc3\xa4nk 7"), 0);
+        assert_int_equal(registry_set_label(registry, lab_known(tom), "b\xc3\xa4nk 7"), 0);
+        assert_int_equal(registry_set_label(registry, lab_known(ann), "B\xc3\xa4NK 7"), -EEXIST);
+        assert_int_equal(registry_set_label(registry, lab_known(ann), "7-bank"), 0);
+        /* In ROM DFU with a serial that many have: nobody knows who it is. */
+        lab_jumper(stranger, true);
+        lab_plug(stranger, "1-3");
+        lab_expect_state(stranger, CAMERA_UNPROVEN, 20 * SEC);
+        assert_int_equal(registry_set_label(registry, lab_known(stranger), "who"), -ENXIO);
+
+        lab_restart(lab);
+        registry = lab->registry;
+        assert_string_equal(lab_known(tom)->record.label, "b\xc3\xa4nk 7");
+        assert_string_equal(lab_known(ann)->record.label, "7-bank");
+        assert_int_equal(registry_set_label(registry, lab_known(tom), ""), 0);
+        assert_int_equal(registry_set_label(registry, lab_known(ann), "b\xc3\xa4nk 7"), 0);
+        assert_int_equal(registry_set_label(registry, lab_known(tom), ""), 0);
+}
+
 static void no_firmware(void **state)
 {
         struct lab *lab = *state;
@@ -1997,6 +2033,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/silent-boot/custom-firmware-is-asked-about-and-comes-back", custom_firmware),
                 STORY("/recovery/silent-boot/automatic-off-holds-and-asks", automatic_off),
                 STORY("/recovery/silent-boot/automatic-on-again-goes-on", automatic_on_again),
+                STORY("/recovery/label/names-one-camera-and-lasts", labels),
                 STORY("/recovery/silent-boot/no-firmware-until-some-is-imported", no_firmware),
                 STORY("/recovery/update/queued-for-a-running-camera", queued_update),
                 STORY("/recovery/update/the-second-flash-writes-nothing", second_flash_writes_nothing),
