@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/bus.h"
 #include "client/text.h"
@@ -346,6 +347,19 @@ static int compare_cameras(const void *pa, const void *pb)
         return c ? c : strcmp(a->path, b->path);
 }
 
+static uint64_t monotonic(void)
+{
+        struct timespec now = { .tv_sec = 0 };
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void feed_rate(struct update *update)
+{
+        rate_feed(&update->rate, monotonic(), update->step, update->bytes_done, update->progress);
+}
+
 /* --- reading --- */
 
 /* a{sa{sv}} of one object.  *ret_camera, *ret_update: which it was. */
@@ -372,6 +386,8 @@ static int interfaces_read(struct bus *bus, sd_bus_message *m, const char *path,
                         r = update_add(bus, path, ret_update);
                         if (r >= 0)
                                 r = bus_properties_read(m, update_properties, *ret_update);
+                        if (r >= 0)
+                                feed_rate(*ret_update);
                 } else {
                         r = sd_bus_message_skip(m, "a{sv}");
                 }
@@ -555,6 +571,7 @@ static int on_properties_changed(struct bus *bus, sd_bus_message *m)
                 r = bus_properties_read(m, update_properties, update);
                 if (r < 0)
                         return r;
+                feed_rate(update);
                 tell(bus, BUS_UPDATE_CHANGED, NULL, update);
                 return reload_if_invalidated(bus, m);
         }
@@ -760,6 +777,11 @@ const struct update *bus_update(const struct bus *bus, const char *path)
 const struct update *bus_camera_update(const struct bus *bus, const struct camera *camera)
 {
         return update_find(bus, camera->update);
+}
+
+uint64_t bus_update_left(const struct update *update)
+{
+        return rate_left(&update->rate, monotonic());
 }
 
 static const struct bus_property daemon_properties[] = {

@@ -17,6 +17,7 @@
 #include <systemd/sd-event.h>
 
 #include "client/client.h"
+#include "client/rate.h"
 
 #define BUS_NAME "org.camrescue1"
 #define BUS_ROOT "/org/camrescue1"
@@ -49,6 +50,7 @@ struct update {
         uint64_t bytes_done, bytes_total, started, ended;
         double progress;
         uint32_t attempt, units_written, units_total;
+        struct rate rate;               /* worked out here, from the news */
 };
 
 /* The daemon itself: asked for on its own, since the list of objects does not hold the one that lists. */
@@ -91,6 +93,8 @@ const struct camera *bus_camera(const struct bus *bus, const char *path);
 const struct update *bus_update(const struct bus *bus, const char *path);
 /* The camera's open or last update; NULL: none. */
 const struct update *bus_camera_update(const struct bus *bus, const struct camera *camera);
+/* Seconds until it is done; 0: not known.  Like its rate, only while cameras are watched. */
+uint64_t bus_update_left(const struct update *update);
 /* Reported. */
 enum exit_code bus_read_daemon(const struct client *client, struct bus *bus, struct daemon **ret);
 /* Reads every object anew, in the background: ends in BUS_RELOADED, or in BUS_DAEMON_GONE. */

@@ -98,6 +98,18 @@ char *camera_doing(const struct camera *camera, const struct update *update, uns
                       percent(update->progress) / grain * grain);
 }
 
+char *update_pace(const struct update *update, bool with_speed)
+{
+        char speed[RATE_TEXT_SIZE] = "", left[RATE_TEXT_SIZE] = "";
+
+        if (!update_is_open(update))
+                return strdup("");
+        if (with_speed)
+                (void)rate_speed_text(rate_speed(&update->rate), speed);
+        (void)rate_left_text(bus_update_left(update), left);
+        return format("%s%s%s%s", speed, *speed && *left ? ", " : "", left, *left ? " left" : "");
+}
+
 static bool ends_sentence(const char *text)
 {
         return *text && strchr(".!?", text[strlen(text) - 1]) != NULL;

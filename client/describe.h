@@ -19,6 +19,8 @@ enum exit_code update_exit_code(const struct update *update);
 const char *camera_board(const struct camera *camera);
 /* "writing FIRMWARE 45%", "waiting for replug", "" when nothing is being done.  Percents are rounded down to grain. */
 char *camera_doing(const struct camera *camera, const struct update *update, unsigned grain);
+/* "105 KiB/s, 12 s left"; with_speed false: "12 s left".  "" unknown. */
+char *update_pace(const struct update *update, bool with_speed);
 /* What is wrong and what a person should do, "" if nothing. */
 char *camera_advice(const struct camera *camera, const struct update *update);
 enum style camera_style(const struct camera *camera, const struct update *update);

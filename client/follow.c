@@ -170,6 +170,7 @@ struct follower {
         sd_event_source *grace;
         uint64_t *waiting_since;        /* per item; 0: its camera is being worked on */
         char **printed;                 /* per item: its last plain line */
+        char remark[192];                /* below many cameras: how far they are together */
         bool finished;
         enum exit_code stop;            /* why it was broken off; EXIT_DONE: it was not */
 };
@@ -200,6 +201,40 @@ static void break_off(struct follower *f, enum exit_code code)
         f->stop = code;
         f->finished = true;
         (void)sd_event_exit(bus_event(f->bus), 0);
+}
+
+/* Of many, one wants to know how many there are yet, and how long it will take: as long as the one that takes longest. */
+static void sum_up(struct follower *f)
+{
+        size_t n = 0, ended = 0, waiting = 0, working = 0;
+        uint64_t speed = 0, left = 0;
+        char speed_text[RATE_TEXT_SIZE], left_text[RATE_TEXT_SIZE], waiting_text[40] = "";
+
+        for (size_t i = 0; i < f->plan->n; i++) {
+                const struct plan_item *item = &f->plan->items[i];
+                const struct update *update = item->waited_for && !item->ended ? bus_update(f->bus, item->update) : NULL;
+
+                n += item->waited_for;
+                ended += item->waited_for && item->ended;
+                if (!update)
+                        continue;
+                if (strcmp(update->step, "waiting") == 0)
+                        waiting++;
+                else
+                        working++;
+                speed += rate_speed(&update->rate);
+                left = MAX(left, bus_update_left(update));
+        }
+        if (n < 2)
+                return;
+        (void)rate_speed_text(speed, speed_text);
+        (void)rate_left_text(left, left_text);
+        if (waiting > 0)
+                (void)snprintf(waiting_text, sizeof(waiting_text), ", %zu waiting", waiting);
+        (void)snprintf(f->remark, sizeof(f->remark), "%zu of %zu ended%s%s%s%s%s%s", ended, n, waiting_text, *speed_text ? ", " : "",
+                       speed_text, working > 0 && *left_text ? ", " : "", working > 0 ? left_text : "",
+                       working > 0 && *left_text ? " left" : "");
+        f->view.remark = f->remark;
 }
 
 static bool is_plain(const struct follower *f)
@@ -257,6 +292,7 @@ static void say_progress(struct follower *f, struct plan_item *item, const struc
 {
         const struct camera *camera = bus_camera(f->bus, item->camera);
         size_t i = (size_t)(item - f->plan->items);
+        _cleanup_free_ char *pace = NULL;
         char *doing;
 
         if (f->client->json) {
@@ -272,7 +308,8 @@ static void say_progress(struct follower *f, struct plan_item *item, const struc
         }
         free(f->printed[i]);
         f->printed[i] = doing;
-        (void)printf("%s: %s\n", item->label, doing);
+        pace = update_pace(update, /* with_speed= */ true);
+        (void)printf("%s: %s%s%s\n", item->label, doing, pace && *pace ? ", " : "", pace ? pace : "");
         (void)fflush(stdout);
 }
 
@@ -331,6 +368,7 @@ static void on_news(void *userdata, enum bus_change change, const struct camera 
         case BUS_CAMERA_GONE:
                 break;
         }
+        sum_up(f);
         view_changed(&f->view);
 }
 
@@ -366,18 +404,24 @@ static int on_interrupt(sd_event_source *source, const struct signalfd_siginfo *
         return 0;
 }
 
-static size_t list_cameras(void *userdata, const struct camera **cameras, size_t max)
+static size_t list_some(struct follower *f, bool ended, const struct camera **cameras, size_t n, size_t max)
 {
-        struct follower *f = userdata;
-        size_t n = 0;
-
         for (size_t i = 0; i < f->plan->n && n < max; i++) {
-                const struct camera *camera = f->plan->items[i].waited_for ? bus_camera(f->bus, f->plan->items[i].camera) : NULL;
+                const struct plan_item *item = &f->plan->items[i];
+                const struct camera *camera = item->waited_for && item->ended == ended ? bus_camera(f->bus, item->camera) : NULL;
 
                 if (camera)
                         cameras[n++] = camera;
         }
         return n;
+}
+
+/* In the plan's order; those that have ended stand below, where they may be cut off. */
+static size_t list_cameras(void *userdata, const struct camera **cameras, size_t max)
+{
+        struct follower *f = userdata;
+
+        return list_some(f, /* ended= */ true, cameras, list_some(f, /* ended= */ false, cameras, 0, max), max);
 }
 
 static int follower_start(struct follower *f, const struct follow_options *options)
@@ -508,6 +552,8 @@ static enum exit_code await_ends(struct follower *f, const struct follow_options
                 else if (item->waited_for)
                         (void)bus_reload(f->bus);
         }
+        sum_up(f);
+        view_changed(&f->view);
         r = f->finished ? 0 : sd_event_loop(bus_event(f->bus));
         bus_observe(f->bus, NULL, NULL);
         follower_done(f);

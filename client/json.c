@@ -72,16 +72,23 @@ static json_t *json_path(const char *path)
         return json_text(strcmp(path, "/") == 0 ? "" : path);
 }
 
+/* What is worked out here: 0 is unknown. */
+static json_t *json_known(uint64_t value)
+{
+        return value > 0 ? json_pack("I", (json_int_t)MIN(value, (uint64_t)INT64_MAX)) : json_null();
+}
+
 json_t *json_of_update(const struct update *update)
 {
         if (!update)
                 return json_null();
-        return json_pack("{so so so so so so so so sI sI sf si so so so so so si si}",
+        return json_pack("{so so so so so so so so sI sI sf so so si so so so so so si si}",
                          "path", json_text(update->path), "id", json_text(update->id), "camera", json_path(update->camera),
                          "firmware", json_text(update->firmware), "reason", json_text(update->reason),
                          "wish", json_text(update->wish), "step", json_text(update->step), "image", json_text(update->image),
                          "bytes_done", (json_int_t)update->bytes_done, "bytes_total", (json_int_t)update->bytes_total,
                          "progress", update->progress >= 0 && update->progress <= 1 ? update->progress : 0.0,
+                         "rate", json_known(rate_speed(&update->rate)), "eta", json_known(bus_update_left(update)),
                          "attempt", (int)update->attempt,
                          "started", json_time(update->started), "ended", json_time(update->ended),
                          "result", json_text(update->result), "error", json_text(update->error),

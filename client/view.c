@@ -18,6 +18,8 @@
 #define BAR_MIN 8u
 #define BAR_MAX 30u
 #define BAR_TEXT 24u                    /* what stands beside a bar: "verifying FIRMWARE 100%" */
+#define BAR_LEFT 13u                    /* ... and ", 95 s left" */
+#define BAR_SPEED 13u                   /* ... and ", 105 KiB/s" */
 #define COLUMNS_FOR_MODE 100
 
 struct widths {
@@ -80,13 +82,18 @@ static void tail(FILE *f, const struct terminal *terminal, const struct camera *
         if (!doing)
                 return;
         if (moving && room >= BAR_MIN + BAR_TEXT) {
-                unsigned width = (unsigned)MIN(room - BAR_TEXT, (size_t)BAR_MAX);
+                bool with_left = room >= BAR_MIN + BAR_TEXT + BAR_LEFT;
+                bool with_speed = room >= BAR_MAX + BAR_TEXT + BAR_LEFT + BAR_SPEED;
+                size_t beside = BAR_TEXT + (with_left ? BAR_LEFT : 0) + (with_speed ? BAR_SPEED : 0);
+                unsigned width = (unsigned)MIN(room - beside, (size_t)BAR_MAX);
+                _cleanup_free_ char *pace = update_pace(update, with_speed);
                 char bar[3 * BAR_MAX + 3];
 
                 progress_bar(bar, sizeof(bar), update->progress, width, terminal->utf8);
                 (void)fprintf(f, "%s%s%s ", style_on(terminal, STYLE_BUSY), bar, style_off(terminal, STYLE_BUSY));
                 room -= width + 1;
-                text = strdup(doing);
+                if (asprintf(&text, "%s%s%s", doing, with_left && pace && *pace ? ", " : "", with_left && pace ? pace : "") < 0)
+                        text = NULL;
         } else if (asprintf(&text, "%s%s%s%s%s", camera->firmware, *camera->firmware && (*doing || *camera->diagnosis) ? "  " : "",
                             doing, *doing && *camera->diagnosis ? ": " : "", camera->diagnosis) < 0) {
                 text = NULL;
@@ -170,6 +177,16 @@ static void draw(struct view *view)
                 if (before != n)
                         lines[n] = strdup("");
                 n = after;
+        }
+        /* The remark is of all of them: when not everything fits, it is the last to give way. */
+        if (view->remark && n + 1 > terminal->rows - 1 && terminal->rows > 3) {
+                size_t shown = terminal->rows - 3, hidden = n - shown;
+
+                while (n > shown)
+                        free(lines[--n]);
+                if (asprintf(&lines[n], "... and %zu more", hidden) < 0)
+                        lines[n] = NULL;
+                n++;
         }
         if (view->remark)
                 lines[n++] = text_cut(view->remark, terminal->columns - 1, terminal->utf8);
