@@ -461,7 +461,7 @@ static int on_objects(sd_bus_message *m, void *userdata, sd_bus_error *error)
                         lost(bus);
                 return 0;
         }
-        if (objects_read(bus, m) < 0) {
+        if (objects_read(bus, m) < 0 || (!bus->daemon && remember_daemon(bus, sd_bus_message_get_sender(m)) < 0)) {
                 lost(bus);
                 return 0;
         }
@@ -720,6 +720,23 @@ enum exit_code bus_open(const struct client *client, bool watch, struct bus **re
         return EXIT_DONE;
 }
 
+enum exit_code bus_attend(const struct client *client, struct bus **ret)
+{
+        _cleanup_(bus_freep) struct bus *bus = NULL;
+        enum exit_code code = bus_connect(client, &bus);
+        int r;
+
+        if (code != EXIT_DONE)
+                return code;
+        r = subscribe(bus);
+        if (r >= 0)
+                r = bus_reload(bus);
+        if (r < 0)
+                return client_fail(client, EXIT_NO_DAEMON, "Cannot use the bus: %s.", strerror(-r));
+        *ret = take_ptr(bus);
+        return EXIT_DONE;
+}
+
 struct bus *bus_free(struct bus *bus)
 {
         if (!bus)
@@ -925,6 +942,11 @@ enum exit_code bus_call(struct bus *bus, sd_bus_message *call, sd_bus_error *err
         if (!error->name)
                 (void)sd_bus_error_set_errno(error, r);
         return bus_error_code(error->name);
+}
+
+int bus_call_async(struct bus *bus, sd_bus_message *call, sd_bus_message_handler_t fn, void *userdata, sd_bus_slot **ret_slot)
+{
+        return sd_bus_call_async(bus->bus, ret_slot, call, fn, userdata, CALL_TIMEOUT_USEC);
 }
 
 enum exit_code bus_call_or_fail(const struct client *client, struct bus *bus, sd_bus_message *call, sd_bus_message **ret_reply)

@@ -79,6 +79,9 @@ typedef void (*bus_fn)(void *userdata, enum bus_change change, const struct came
 enum exit_code bus_open(const struct client *client, bool watch, struct bus **ret);
 /* Connects only, for verbs that need no objects. */
 enum exit_code bus_connect(const struct client *client, struct bus **ret);
+/* Reads every object and keeps them up to date as soon as there is a daemon, which is not started for it: begins with BUS_RELOADED,
+ * at once or some day. */
+enum exit_code bus_attend(const struct client *client, struct bus **ret);
 struct bus *bus_free(struct bus *bus);
 DEFINE_FREEP(bus)
 
@@ -118,7 +121,9 @@ int bus_properties_read(sd_bus_message *m, const struct bus_property *properties
 int bus_new_call(struct bus *bus, const char *path, const char *interface, const char *method, sd_bus_message **ret);
 /* Calls and waits.  EXIT_DONE and *ret_reply, or the code.  error: filled with the daemon's words, for the caller to report. */
 enum exit_code bus_call(struct bus *bus, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply);
-/* The same, reported. */
+/* Does not wait: fn is called with the answer, unless *ret_slot is given back before. */
+int bus_call_async(struct bus *bus, sd_bus_message *call, sd_bus_message_handler_t fn, void *userdata, sd_bus_slot **ret_slot);
+/* The same as bus_call(), reported. */
 enum exit_code bus_call_or_fail(const struct client *client, struct bus *bus, sd_bus_message *call, sd_bus_message **ret_reply);
 enum exit_code bus_report_error(const struct client *client, const sd_bus_error *error, int r);
 /* What a D-Bus error means for the caller. */

@@ -29,11 +29,10 @@ static const char help[] =
 "          label CAMERA TEXT          a name of its own\n"
 "firmware  firmware import [FILE|DIR|ZIP...]  nothing named: the IDE's folder\n"
 "          firmware list | remove ID          what is in the store; take one out\n"
+"desktop   notify                     notifications, as a user service\n"
 "\n"
 "  --json           print JSON only, errors too   --help     this, or of a VERB\n"
 "  --host HOST      that machine's daemon, by ssh --version  of the client\n"
-"  --wait, --no-wait, --timeout SECONDS: update, recover and restore show their\n"
-"  progress to the end; without a terminal they wait for replugs with --wait.\n"
 "\n"
 "Exit: 0 done, 1 failed, 2 usage, 3 refused, 4 verified but not seen again,\n"
 "5 no such camera, 6 daemon not there, 7 not ended yet, 130 interrupted (the\n"
@@ -104,6 +103,11 @@ static const struct verb verbs[] = {
         { "label", verb_label,
           "Usage: camrescue label CAMERA TEXT\n"
           "Gives a camera a name of its own, by which it is shown and may be named. \"\" takes it away.\n" },
+        { "notify", verb_notify,
+          "Usage: camrescue notify\n"
+          "Shows on the desktop what becomes of cameras and what needs a hand, until the session ends.\n"
+          "It is what the user service camrescue-notify.service runs; one is enough.\n\n"
+          "  --json             print a line for each notification\n" },
         { "firmware", verb_firmware,
           "Usage: camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
           "       camrescue firmware list [--json]\n"
