@@ -83,6 +83,7 @@ enum exit_code verb_cancel(struct client *client, int argc, char **argv);
 enum exit_code verb_label(struct client *client, int argc, char **argv);
 enum exit_code verb_notify(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware(struct client *client, int argc, char **argv);
+enum exit_code verb_firmware_fetch(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware_import(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware_list(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware_remove(struct client *client, int argc, char **argv);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * camrescue firmware: its three verbs, and the store's list that two of them need.
+ * camrescue firmware: its verbs, and the store's list that they need.
  */
 
 #include <errno.h>
@@ -92,6 +92,8 @@ enum exit_code verb_firmware(struct client *client, int argc, char **argv)
 {
         if (argc > 1 && strcmp(argv[1], "import") == 0)
                 return verb_firmware_import(client, argc - 1, argv + 1);
+        if (argc > 1 && strcmp(argv[1], "fetch") == 0)
+                return verb_firmware_fetch(client, argc - 1, argv + 1);
         if (argc > 1 && strcmp(argv[1], "list") == 0)
                 return verb_firmware_list(client, argc - 1, argv + 1);
         if (argc > 1 && strcmp(argv[1], "remove") == 0)
@@ -102,5 +104,5 @@ enum exit_code verb_firmware(struct client *client, int argc, char **argv)
                 (void)client_common_option(client, OPTION_HELP, &code);
                 return code;
         }
-        return client_fail(client, EXIT_WRONG_USAGE, "Say firmware import, firmware list or firmware remove: see camrescue firmware --help.");
+        return client_fail(client, EXIT_WRONG_USAGE, "Say firmware fetch, import, list or remove: see camrescue firmware --help.");
 }

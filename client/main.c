@@ -27,7 +27,8 @@ static const char help[] =
 "          recover CAMERA             your word that it is one: [--board M7]\n"
 "          restore | cancel CAMERA    write back what was saved; end an update\n"
 "          label CAMERA TEXT          a name of its own\n"
-"firmware  firmware import [FILE|DIR|ZIP...]  nothing named: the IDE's folder\n"
+"firmware  firmware fetch [VERSION]  get a release, the newest if none is named\n"
+"          firmware import [FILE|DIR|ZIP...]  nothing named: the IDE's folder\n"
 "          firmware list | remove ID          what is in the store; take one out\n"
 "desktop   notify                     notifications, as a user service\n"
 "\n"
@@ -109,7 +110,8 @@ static const struct verb verbs[] = {
           "It is what the user service camrescue-notify.service runs; one is enough.\n\n"
           "  --json             print a line for each notification\n" },
         { "firmware", verb_firmware,
-          "Usage: camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
+          "Usage: camrescue firmware fetch [OPTIONS] [VERSION]\n"
+          "       camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
           "       camrescue firmware list [--json]\n"
           "       camrescue firmware remove ID...\n"
           "Images that the daemon may write.\n\n"
@@ -117,7 +119,11 @@ static const struct verb verbs[] = {
           "                     what cannot be told from names and folders\n"
           "  --stable, --development\n"
           "                     is it a release (default: if the version has no suffix)\n"
-          "  --yes              import the IDE's folder without asking\n" },
+          "  --yes              import the IDE's folder without asking\n\n"
+          "fetch gets a release of OpenMV's by the program curl, the newest if no version is named:\n"
+          "  --from URL         from a mirror of github.com/openmv/openmv\n"
+          "  --timeout SECONDS  give up after so long (default: 900)\n"
+          "  --accept-change    although its digest is another one than last time\n" },
 };
 
 enum exit_code exit_code_worse(enum exit_code a, enum exit_code b)
