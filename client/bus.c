@@ -17,6 +17,7 @@
 
 /* For answers from memory; SYSTEMD_BUS_TIMEOUT in the environment overrides it (systemd's ENVIRONMENT.md). */
 #define READ_TIMEOUT_USEC (10 * UINT64_C(1000000))
+#define PEEK_TIMEOUT_USEC (800 * UINT64_C(1000))
 /* A person may be typing his password into polkit's dialogue. */
 #define CALL_TIMEOUT_USEC (120 * UINT64_C(1000000))
 
@@ -690,6 +691,26 @@ enum exit_code bus_connect(const struct client *client, struct bus **ret)
                                    client->bus_address ? " at " : "", client->bus_address ? client->bus_address : "", strerror(-r));
         if (!getenv("SYSTEMD_BUS_TIMEOUT"))
                 (void)sd_bus_set_method_call_timeout(bus->bus, READ_TIMEOUT_USEC);
+        *ret = take_ptr(bus);
+        return EXIT_DONE;
+}
+
+enum exit_code bus_peek(const struct client *client, bool objects, struct bus **ret)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
+        _cleanup_(bus_freep) struct bus *bus = calloc(1, sizeof(*bus));
+        int r;
+
+        if (!bus || open_connection(client->bus_address, client->host, &bus->bus) < 0)
+                return EXIT_NO_DAEMON;
+        /* Also for whoever only asks something else then: that would start it. */
+        r = sd_bus_message_new_method_call(bus->bus, &call, BUS_NAME, BUS_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects");
+        if (r >= 0)
+                r = sd_bus_message_set_auto_start(call, false);
+        if (r >= 0)
+                r = sd_bus_call(bus->bus, call, PEEK_TIMEOUT_USEC, NULL, &reply);
+        if (r < 0 || (objects && objects_read(bus, reply) < 0))
+                return EXIT_NO_DAEMON;
         *ret = take_ptr(bus);
         return EXIT_DONE;
 }

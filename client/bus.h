@@ -77,6 +77,8 @@ typedef void (*bus_fn)(void *userdata, enum bus_change change, const struct came
 
 /* Connects and reads every object.  EXIT_DONE, or the code, reported.  watch: also keeps them up to date. */
 enum exit_code bus_open(const struct client *client, bool watch, struct bus **ret);
+/* For a look in passing: no daemon is started, none is waited for, and not a word is said.  objects: reads them, too. */
+enum exit_code bus_peek(const struct client *client, bool objects, struct bus **ret);
 /* Connects only, for verbs that need no objects. */
 enum exit_code bus_connect(const struct client *client, struct bus **ret);
 /* Reads every object and keeps them up to date as soon as there is a daemon, which is not started for it: begins with BUS_RELOADED,

@@ -73,6 +73,10 @@ int parse_seconds(const char *text, unsigned long long *ret_usec);
  * the command that does it there. */
 enum exit_code client_needs_descriptors(const struct client *client, const char *command);
 
+/* The verbs in order, NULL at the end. */
+const char *client_nth_verb(size_t n, const char **ret_help);
+
+enum exit_code verb_complete(struct client *client, int argc, char **argv);
 enum exit_code verb_status(struct client *client, int argc, char **argv);
 enum exit_code verb_watch(struct client *client, int argc, char **argv);
 enum exit_code verb_wait(struct client *client, int argc, char **argv);

@@ -124,7 +124,19 @@ static const struct verb verbs[] = {
           "  --from URL         from a mirror of github.com/openmv/openmv\n"
           "  --timeout SECONDS  give up after so long (default: 900)\n"
           "  --accept-change    although its digest is another one than last time\n" },
+        /* Not in the help: for the completions of shells. */
+        { "complete", verb_complete,
+          "Usage: camrescue complete verbs|options VERB|firmware|cameras|versions|boards|images\n"
+          "Candidates for the completions of shells, one a line.\n" },
 };
+
+const char *client_nth_verb(size_t n, const char **ret_help)
+{
+        if (n >= ELEMENTSOF(verbs))
+                return NULL;
+        *ret_help = verbs[n].help;
+        return verbs[n].name;
+}
 
 enum exit_code exit_code_worse(enum exit_code a, enum exit_code b)
 {
