@@ -17,14 +17,19 @@
 #include "client/client.h"
 #include "client/describe.h"
 #include "client/firmware.h"
+#include "client/json.h"
 
-static void candidate(const char *value, const char *remark)
+static void candidate(bool json, const char *value, const char *remark)
 {
         _cleanup_free_ char *clean = text_clean(value, /* utf8= */ true), *beside = text_clean(remark, /* utf8= */ true);
 
         /* What has to be changed to be printed names nothing. */
         if (!clean || !*clean || strcmp(clean, value) != 0)
                 return;
+        if (json) {
+                (void)json_print_line(json_pack("{so so}", "value", json_text(clean), "remark", json_text(beside)));
+                return;
+        }
         (void)printf("%s%s%s\n", clean, beside && *beside ? "\t" : "", beside ? beside : "");
 }
 
@@ -40,7 +45,7 @@ static void remark_of(const char *help, char *remark, size_t size)
         (void)snprintf(remark, size, "%.*s", (int)strcspn(help, ".:\n"), help);
 }
 
-static void complete_verbs(void)
+static void complete_verbs(bool json)
 {
         const char *name, *help;
         char remark[96];
@@ -49,12 +54,12 @@ static void complete_verbs(void)
                 if (strcmp(name, "complete") == 0)
                         continue;
                 remark_of(help, remark, sizeof(remark));
-                candidate(name, remark);
+                candidate(json, name, remark);
         }
-        candidate("help", "");
+        candidate(json, "help", "");
 }
 
-static void complete_options(const char *verb)
+static void complete_options(bool json, const char *verb)
 {
         static const char *const common[] = { "--json", "--host", "--bus-address", "--help" };
         const char *name, *help = "";
@@ -77,16 +82,16 @@ static void complete_options(const char *verb)
                         known = first != p;
                 }
                 if (!known)
-                        candidate(option, "");
+                        candidate(json, option, "");
                 p += n;
         }
         for (size_t i = 0; i < ELEMENTSOF(common); i++)
-                candidate(common[i], "");
+                candidate(json, common[i], "");
 }
 
 /* --- of the daemon --- */
 
-static void complete_cameras(struct bus *bus)
+static void complete_cameras(bool json, struct bus *bus)
 {
         for (size_t i = 0; i < bus_camera_count(bus); i++) {
                 const struct camera *camera = bus_nth_camera(bus, i);
@@ -95,9 +100,9 @@ static void complete_cameras(struct bus *bus)
                 (void)snprintf(remark, sizeof(remark), "%s%s%s, %s", *camera->label ? camera->label : "", *camera->label ? ", " : "",
                                *camera_board(camera) ? camera_board(camera) : "unknown board", camera->state);
                 if (camera->attached)
-                        candidate(camera->port, remark);
-                candidate(camera->label, camera->attached ? camera->port : "away");
-                candidate(camera->unique_id, remark);
+                        candidate(json, camera->port, remark);
+                candidate(json, camera->label, camera->attached ? camera->port : "away");
+                candidate(json, camera->unique_id, remark);
         }
 }
 
@@ -109,19 +114,19 @@ static bool is_new(struct firmware_list *list, size_t n, bool board)
         return true;
 }
 
-static void complete_firmware(struct firmware_list *list, const char *what)
+static void complete_firmware(bool json, struct firmware_list *list, const char *what)
 {
         for (size_t i = 0; i < list->n; i++) {
                 const struct firmware *image = list->items[i];
                 char remark[160];
 
                 if (strcmp(what, "versions") == 0 && is_new(list, i, /* board= */ false))
-                        candidate(image->version, image->stable ? "stable" : "development");
+                        candidate(json, image->version, image->stable ? "stable" : "development");
                 if (strcmp(what, "boards") == 0 && is_new(list, i, /* board= */ true))
-                        candidate(image->board, "");
+                        candidate(json, image->board, "");
                 if (strcmp(what, "images") == 0) {
                         (void)snprintf(remark, sizeof(remark), "%s %s %s", image->board, image->partition, image->version);
-                        candidate(image->id, remark);
+                        candidate(json, image->id, remark);
                 }
         }
 }
@@ -140,22 +145,22 @@ enum exit_code verb_complete(struct client *client, int argc, char **argv)
                         return code;
         what = optind < argc ? argv[optind] : "";
         if (strcmp(what, "verbs") == 0) {
-                complete_verbs();
+                complete_verbs(client->json);
         } else if (strcmp(what, "options") == 0) {
-                complete_options(optind + 1 < argc ? argv[optind + 1] : "");
+                complete_options(client->json, optind + 1 < argc ? argv[optind + 1] : "");
         } else if (strcmp(what, "firmware") == 0) {
-                candidate("fetch", "get a release from the network");
-                candidate("import", "add images");
-                candidate("list", "what is in the store");
-                candidate("remove", "take images out");
+                candidate(client->json, "fetch", "get a release from the network");
+                candidate(client->json, "import", "add images");
+                candidate(client->json, "list", "what is in the store");
+                candidate(client->json, "remove", "take images out");
         } else if (strcmp(what, "cameras") == 0 || strcmp(what, "versions") == 0 || strcmp(what, "boards") == 0 || strcmp(what, "images") == 0) {
                 (void)alarm(1);
                 if (bus_peek(client, strcmp(what, "cameras") == 0, &bus) != EXIT_DONE)
                         return EXIT_NO_DAEMON;
                 if (strcmp(what, "cameras") == 0)
-                        complete_cameras(bus);
+                        complete_cameras(client->json, bus);
                 else if (firmware_fetch(client, bus, &list) == EXIT_DONE)
-                        complete_firmware(&list, what);
+                        complete_firmware(client->json, &list, what);
         } else {
                 return client_fail(client, EXIT_WRONG_USAGE, "complete is for the completions of shells.");
         }

@@ -238,9 +238,11 @@ static void import_folder(struct import *import, const char *folder)
         unsigned images;
 
         if (!whole) {
+                const struct found found = { .path = folder };
+
                 import->refused++;
                 import->code = EXIT_FAILED;
-                (void)client_fail(import->client, EXIT_FAILED, "%s: %s.", folder, strerror(errno));
+                say(import, &found, "refused", "", "", "", false, "", strerror(errno));
                 return;
         }
         images = set_folder(import, whole);

@@ -48,17 +48,18 @@ struct verb {
 #define WAITING_HELP                                                                            \
         "  --wait             wait to the end, replugs too (default on a terminal)\n"            \
         "  --no-wait          return at once: exit status 7 while it goes on\n"                  \
-        "  --timeout SECONDS  stop waiting after so long (exit status 7; the update goes on)\n"  \
+        "  --timeout SECONDS  stop waiting after so long: exit status 7, it goes on\n"            \
         "  --json             print JSON lines: plan, progress, ended\n"
 
 static const struct verb verbs[] = {
         { "status", verb_status,
           "Usage: camrescue status [--json] [CAMERA...]\n"
-          "Shows each camera: port, board, mode, state, firmware, what it is doing, advice.\n" },
+          "Shows each camera: port, board, mode, state, firmware, what it does, advice.\n" },
         { "watch", verb_watch,
-          "Usage: camrescue watch [--json] [--until CONDITION] [--timeout SECONDS] [CAMERA...]\n"
+          "Usage: camrescue watch [--until CONDITION] [--timeout SECONDS] [CAMERA...]\n"
           "Shows the cameras live; plain lines when the output is no terminal.\n\n"
-          "  --until CONDITION  end when it holds for the cameras named (none: for all that are attached):\n"
+          "  --until CONDITION  end when it holds for the cameras named (none: for all\n"
+          "                     that are attached):\n"
           "                     state=S (or S alone), mode=M, firmware=V, diagnosis=D,\n"
           "                     update=ended|open|done|failed|refused|cancelled|not-seen\n"
           "  --timeout SECONDS  end after so long: exit status 7 with --until, else 0\n"
@@ -68,19 +69,20 @@ static const struct verb verbs[] = {
           "Waits until something is so of each camera. It need not be known yet.\n\n"
           "  --for WHAT         runtime, bootloader, rom-dfu: it is in this mode\n"
           "                     absent: it is not attached\n"
-          "                     done: its open or last update has ended; exit status as that of update\n"
+          "                     done: its open or last update has ended\n"
           "                     or a condition of watch --until: state=S, firmware=V ...\n"
           "  --timeout SECONDS  wait no longer than this: exit status 7\n"
           "  --json             print the cameras in the end\n\n"
-          "Exit: 0 it came (at once, or later), 7 not in time; with --for done also 1 failed or\n"
-          "cancelled, 3 refused, 4 not seen again.\n" },
+          "Exit: 0 it came (at once, or later), 7 not in time; with --for done also\n"
+          "1 failed or cancelled, 3 refused, 4 not seen again.\n" },
         { "update", verb_update,
           "Usage: camrescue update [OPTIONS] CAMERA...\n"
           "       camrescue update [OPTIONS] --all\n"
-          "Writes firmware. A camera that runs is queued until it is unplugged and plugged in again.\n\n"
+          "Writes firmware. A camera that runs is queued until it is plugged in again.\n\n"
           "  --all              every camera; the plan is printed first\n"
           "  --firmware FILE|VERSION|ID\n"
-          "                     an image file, or one in the store (default: what the daemon chooses)\n"
+          "                     an image file, or one in the store (default: what the\n"
+          "                     daemon chooses)\n"
           "  --romfs            also the ROM file system of that version\n"
           "  --erase-filesystem also empty the camera's file system\n"
           "  --replace-unknown  also over firmware that is not known (it is saved first)\n"
@@ -88,7 +90,8 @@ static const struct verb verbs[] = {
           WAITING_HELP },
         { "recover", verb_recover,
           "Usage: camrescue recover [OPTIONS] CAMERA\n"
-          "Your word that this device is a camera and may be written to, while it stays attached.\n\n"
+          "Your word that this device is a camera and may be written to, while it stays\n"
+          "attached.\n\n"
           "  --board BOARD      which it is: M4, M7, H7, OPENMV3 ...\n"
           "  --firmware VERSION|ID\n"
           "                     what to write (default: what the daemon chooses)\n"
@@ -103,11 +106,12 @@ static const struct verb verbs[] = {
           "Ends the camera's open update at the next safe place.\n" },
         { "label", verb_label,
           "Usage: camrescue label CAMERA TEXT\n"
-          "Gives a camera a name of its own, by which it is shown and may be named. \"\" takes it away.\n" },
+          "Gives a camera a name of its own, by which it is shown and may be named.\n"
+          "\"\" takes it away.\n" },
         { "notify", verb_notify,
           "Usage: camrescue notify\n"
-          "Shows on the desktop what becomes of cameras and what needs a hand, until the session ends.\n"
-          "It is what the user service camrescue-notify.service runs; one is enough.\n\n"
+          "Shows on the desktop what becomes of cameras and what needs a hand, until the\n"
+          "session ends. The user service camrescue-notify.service runs it; one is enough.\n\n"
           "  --json             print a line for each notification\n" },
         { "firmware", verb_firmware,
           "Usage: camrescue firmware fetch [OPTIONS] [VERSION]\n"
@@ -120,7 +124,7 @@ static const struct verb verbs[] = {
           "  --stable, --development\n"
           "                     is it a release (default: if the version has no suffix)\n"
           "  --yes              import the IDE's folder without asking\n\n"
-          "fetch gets a release of OpenMV's by the program curl, the newest if no version is named:\n"
+          "fetch gets a release of OpenMV's by the program curl; no VERSION: the newest\n"
           "  --from URL         from a mirror of github.com/openmv/openmv\n"
           "  --timeout SECONDS  give up after so long (default: 900)\n"
           "  --accept-change    although its digest is another one than last time\n" },
@@ -290,6 +294,20 @@ static bool set_bus(struct client *client, int option, const char *value)
         return true;
 }
 
+/* Even what is for people is JSON when that was asked for. */
+static enum exit_code print_text(const struct client *client, const char *what, const char *text)
+{
+        if (client->json)
+                return json_print_line(json_pack("{so}", what, json_text(text)));
+        (void)fputs(text, stdout);
+        return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+static enum exit_code print_version(const struct client *client)
+{
+        return print_text(client, "version", client->json ? PACKAGE_VERSION : "camrescue " PACKAGE_VERSION "\n");
+}
+
 int client_common_option(struct client *client, int option, enum exit_code *ret)
 {
         const struct verb *verb;
@@ -306,9 +324,7 @@ int client_common_option(struct client *client, int option, enum exit_code *ret)
                 return 1;
         case OPTION_HELP:
                 verb = verb_find(client->verb);
-                if (verb)
-                        (void)fputs(verb->help, stdout);
-                *ret = fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+                *ret = print_text(client, "help", verb ? verb->help : "");
                 return 1;
         case ':':
                 *ret = client_fail(client, EXIT_WRONG_USAGE, "The option needs a value: see camrescue %s --help.", client->verb);
@@ -328,12 +344,6 @@ static bool wants_json(int argc, char **argv)
         return false;
 }
 
-static enum exit_code print_help(void)
-{
-        (void)fputs(help, stdout);
-        return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
-}
-
 int main(int argc, char **argv)
 {
         static const struct option options[] = {
@@ -344,10 +354,8 @@ int main(int argc, char **argv)
         const struct verb *verb;
         int option;
 
-        if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-                (void)puts("camrescue " PACKAGE_VERSION);
-                return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
-        }
+        if (argc == 2 && strcmp(argv[1], "--version") == 0)
+                return (int)print_version(&client);
         if (client.bus_address && !*client.bus_address)
                 client.bus_address = NULL;
         if (wants_json(argc, argv) && !use_json(&client))
@@ -356,7 +364,7 @@ int main(int argc, char **argv)
         opterr = 0;
         while ((option = getopt_long(argc, argv, "+:hH:", options, NULL)) >= 0) {
                 if (option == OPTION_HELP || option == 'h')
-                        return (int)print_help();
+                        return (int)print_text(&client, "help", help);
                 if (option == OPTION_JSON) {
                         if (!use_json(&client))
                                 return EXIT_FAILED;
@@ -364,8 +372,7 @@ int main(int argc, char **argv)
                         if (!set_bus(&client, option == 'H' ? OPTION_HOST : option, optarg))
                                 return EXIT_WRONG_USAGE;
                 } else if (option == OPTION_FIRST_OWN) {
-                        (void)puts("camrescue " PACKAGE_VERSION);
-                        return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+                        return (int)print_version(&client);
                 } else {
                         return (int)client_fail(&client, EXIT_WRONG_USAGE, "Wrong option before the verb: see camrescue --help.");
                 }
@@ -373,7 +380,7 @@ int main(int argc, char **argv)
         if (optind == argc)
                 return (int)client_fail(&client, EXIT_WRONG_USAGE, "What shall be done? See camrescue --help.");
         if (strcmp(argv[optind], "help") == 0)
-                return (int)print_help();
+                return (int)print_text(&client, "help", help);
         verb = verb_find(argv[optind]);
         if (!verb)
                 return (int)client_fail(&client, EXIT_WRONG_USAGE, "Unknown verb \"%s\": see camrescue --help.", argv[optind]);
