@@ -27,7 +27,7 @@ static const char help[] =
 "          recover CAMERA             your word that it is one: [--board M7]\n"
 "          restore | cancel CAMERA    write back what was saved; end an update\n"
 "          label CAMERA TEXT          a name of its own\n"
-"firmware  firmware fetch [VERSION]  get a release, the newest if none is named\n"
+"firmware  firmware fetch [VERSION]           get a release; none named: newest\n"
 "          firmware import [FILE|DIR|ZIP...]  nothing named: the IDE's folder\n"
 "          firmware list | remove ID          what is in the store; take one out\n"
 "desktop   notify                     notifications, as a user service\n"
