@@ -20,8 +20,6 @@
 #define BUSY_RETRY_MIN     (250 * MSEC)
 #define BUSY_RETRY_MAX     (2 * SEC)
 #define RETURN_DEADLINE    (20 * SEC)   /* a hand takes the jumper off and plugs in: longer, and it may be waiting for nothing */
-#define FAILURE_RETRY      (1 * SEC)    /* doubled at each failure in a row */
-#define FAILURES_MAX       3            /* in a row, while the device stays: then the update ends with its reason */
 #define GONE_DEADLINE      (3 * SEC)    /* a device said to be gone is told by the bus within this, or has not gone */
 #define RESTARTS_MAX       3            /* bootloaders in a row without a runtime: a boot loop, as silent as silence (dfu.md A.3) */
 #define SLEPT_MIN          (1 * SEC)    /* less is what lies between two readings of two clocks */
@@ -237,10 +235,20 @@ static void add_wear(void *userdata, const char *partition, unsigned unit, int d
                 update_add_wear(camera->update, partition, unit, delta);
 }
 
+static void set_proven(void *userdata, const char *partition, unsigned unit, bool proven)
+{
+        struct camera *camera = userdata;
+
+        if (update_is_open(camera->update))
+                update_set_proven(camera->update, partition, unit, proven);
+}
+
 static void on_progress(void *userdata)
 {
         struct camera *camera = userdata;
 
+        if (camera->update)
+                update_store_units(camera->update);
         if (update_is_open(camera->update) && camera->session) {
                 update_follow(camera->update, camera->session);
                 registry_update_changed(camera->registry, camera->update);
@@ -281,21 +289,50 @@ static void update_waits(struct camera *camera)
         registry_update_changed(camera->registry, camera->update);
 }
 
-/* A device that hangs starts afresh when it is plugged in again, and a bad cable is changed then: its update goes on. */
-static bool a_replug_may_mend(enum machine_outcome outcome)
+/* A session of an open update has ended, however: did it bring anything forward?  What it wrote and did not verify is found by
+ * the next one's comparison. */
+static void count_session(struct camera *camera, bool counts)
 {
-        return outcome == MACHINE_TIMEOUT || outcome == MACHINE_TRANSFER_ERROR || outcome == MACHINE_BUSY_FOREVER;
+        struct update *update = camera->update;
+        unsigned before;
+
+        if (!update_is_open(update))
+                return;
+        before = update->record.failures;
+        if (update_went_on(update))
+                update->record.failures = 0;
+        if (counts)
+                update->record.failures++;
+        if (update->record.failures != before)
+                update_store(update);
 }
 
-static void on_failed(struct camera *camera, enum machine_outcome outcome, const char *message)
+/* because: what failed the last time. */
+static void give_up(struct camera *camera, const char *code, const char *because)
 {
-        const char *code = outcome == MACHINE_OK ? "failed" : machine_outcome_to_string(outcome);
+        const struct update *update = camera->update;
+        char text[256];
+
+        (void)snprintf(text, sizeof(text), "gave up after %u attempts at %s%s%s because %s. To try again: camrescue retry %s",
+                       MAX(camera->failures, update->record.failures), update_step_to_string(update->step),
+                       update->image[0] ? " " : "", update->image, because, camera_name(camera));
+        end_update(camera, UPDATE_FAILED, code, text);
+}
+
+static void on_failed(struct camera *camera, enum failure failure, enum machine_outcome outcome, const char *message)
+{
+        const char *code = failure == FAILURE_STATE_DIRECTORY ? failure_to_string(failure) :
+                           outcome == MACHINE_OK ? "failed" : machine_outcome_to_string(outcome);
+        struct update *update = update_is_open(camera->update) ? camera->update : NULL;
 
         set_detail(camera, message);
-        camera_log(camera, LOG_WARNING, "%s", message);
+        camera_log(camera, LOG_WARNING, "%s%s%s%s%s", update ? update_step_to_string(update->step) : "looking",
+                   update && update->image[0] ? " " : "", update ? update->image : "", ": ", message);
         camera->failures++;
-        if (update_is_open(camera->update) && camera->failures >= FAILURES_MAX && !a_replug_may_mend(outcome))
-                end_update(camera, UPDATE_FAILED, code, message);
+        camera->failure = failure;
+        camera->retry = retry_after(failure, camera->failures, update ? update->record.failures : 0);
+        if (update && camera->retry.kind == RETRY_NEVER)
+                give_up(camera, code, message);
         else
                 update_waits(camera);
         camera_event(camera, camera->state == CAMERA_OPENING ? EVENT_OPEN_FAILED : EVENT_UPDATE_FAILED);
@@ -323,6 +360,8 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         defer_call(&camera->reap);
         camera_log(camera, LOG_DEBUG, "session: %s (%s)", session_end_to_string(end), message);
         camera->permission = false;
+        if (camera->update)
+                update_store_units(camera->update);
         /* However it ended, but for well: a cancelled update does not go on. */
         if (update_is_open(camera->update) && camera->update->cancelling && end != SESSION_END_UPDATED &&
             end != SESSION_END_ROM_DONE)
@@ -331,7 +370,12 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_GONE:
         case SESSION_END_WINDOW_MISSED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
-                update_waits(camera);
+                count_session(camera, /* counts= */ end == SESSION_END_GONE);
+                if (update_is_open(camera->update) &&
+                    retry_after(FAILURE_LEFT, /* in_a_row= */ 0, camera->update->record.failures).kind == RETRY_NEVER)
+                        give_up(camera, machine_outcome_to_string(MACHINE_GONE), message);
+                else
+                        update_waits(camera);
                 timer_set(&camera->deadline, GONE_DEADLINE);    /* the bus tells the rest, or nothing has left it */
                 break;
         case SESSION_END_BUSY:
@@ -343,8 +387,16 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 camera_event(camera, EVENT_BUSY);
                 break;
         case SESSION_END_OPEN_FAILED:
+                count_session(camera, /* counts= */ true);
+                on_failed(camera, FAILURE_LINK, outcome, message);
+                break;
         case SESSION_END_FAILED:
-                on_failed(camera, outcome, message);
+                count_session(camera, /* counts= */ true);
+                on_failed(camera, failure_of_outcome(outcome), outcome, message);
+                break;
+        case SESSION_END_NOT_RECORDED:
+                count_session(camera, /* counts= */ false);
+                on_failed(camera, FAILURE_STATE_DIRECTORY, outcome, message);
                 break;
         case SESSION_END_RELEASED:
                 camera_log(camera, LOG_NOTICE, "released: %s", message);
@@ -422,6 +474,7 @@ static const struct session_events session_events = {
         .on_decided = on_decided,
         .get_wear = get_wear,
         .add_wear = add_wear,
+        .set_proven = set_proven,
         .on_progress = on_progress,
         .on_end = on_end,
 };
@@ -441,8 +494,11 @@ static void on_reap(void *userdata)
 
 static void close_session(struct camera *camera)
 {
-        if (camera->session && session_step(camera->session) != SESSION_ENDED)
+        if (camera->session && session_step(camera->session) != SESSION_ENDED) {
                 camera->session = session_free(camera->session);
+                if (camera->update)
+                        update_store_units(camera->update);
+        }
 }
 
 static struct session_wish make_wish(struct camera *camera)
@@ -473,7 +529,7 @@ static struct session_wish make_wish(struct camera *camera)
 
         r = wish_from_string(update->record.wish);
         wish.begun_unattended = r < 0 || r == WISH_UNATTENDED;
-        wish.wish = wish.begun_unattended || (update->record.attempts > 0 && update->begun) ? WISH_RESUME : (enum wish)r;
+        wish.wish = wish.begun_unattended || (update->record.attempts > 0 && update->record.begun) ? WISH_RESUME : (enum wish)r;
         wish.word_romfs = update->record.word_romfs;
         wish.word_filesystem = update->record.word_filesystem;
         wish.word_replace = update->record.word_replace || camera->word_replace;
@@ -498,6 +554,7 @@ static void open_session(struct camera *camera)
         }
         if (!camera->board) {
                 camera_log(camera, LOG_WARNING, "its board is not known: not opened");
+                camera->retry = (struct retry){ .kind = RETRY_WHEN_BACK };
                 camera_event(camera, EVENT_OPEN_FAILED);
                 return;
         }
@@ -506,9 +563,7 @@ static void open_session(struct camera *camera)
         r = session_new(context, &session_events, camera, camera->board, &camera->sighting, camera->mode, &wish,
                         &camera->session);
         if (r < 0) {
-                set_detail(camera, strerror(-r));
-                camera_log(camera, LOG_ERR, "cannot begin a session: %s", strerror(-r));
-                camera_event(camera, EVENT_OPEN_FAILED);
+                on_failed(camera, FAILURE_HERE, MACHINE_OK, strerror(-r));
                 return;
         }
         if (update_is_open(camera->update)) {
@@ -527,8 +582,8 @@ static void retry_later(struct camera *camera, enum camera_state state)
                 return;
         }
         /* Failed: with an update that is still open, or with an unattended look that is still worth a try. */
-        if (camera->failures < FAILURES_MAX && (update_is_open(camera->update) || camera->record.suspect))
-                timer_set(&camera->deadline, FAILURE_RETRY << camera->failures);
+        if (camera->retry.kind == RETRY_AFTER && (update_is_open(camera->update) || camera->record.suspect))
+                timer_set(&camera->deadline, camera->retry.delay);
 }
 
 static void arrived(struct camera *camera, enum camera_state from)
@@ -648,8 +703,8 @@ static void on_deadline(void *userdata)
         case CAMERA_OPENING:
         case CAMERA_EXAMINING:
         case CAMERA_UPDATING:
-                /* Another program has reset it, or its claim was taken from us: it said "gone", and is there. */
-                on_failed(camera, MACHINE_GONE, "it stopped answering, but did not leave the bus");
+                /* Another program has reset it, or its claim was taken from us: it said "gone", and is there.  (It was counted then.) */
+                on_failed(camera, FAILURE_DEVICE, MACHINE_GONE, "it stopped answering, but did not leave the bus");
                 break;
         case CAMERA_BLOCKED:
         case CAMERA_FAILED:

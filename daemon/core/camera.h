@@ -17,6 +17,7 @@
 #include "core/diagnosis.h"
 #include "core/identity.h"
 #include "core/journal.h"
+#include "core/retry.h"
 #include "core/session.h"
 #include "core/update.h"
 
@@ -46,6 +47,8 @@ struct camera {
         struct timer deadline;
         unsigned tries;                 /* of opening what others hold, since the last success */
         unsigned failures;              /* sessions that failed while the device stayed, since it came or somebody asked */
+        enum failure failure;           /* the last of them */
+        struct retry retry;             /* and what follows it */
         bool expected;                  /* its bootloader was restored when it was not known who it is: its firmware is looked at */
         unsigned restarts;              /* its bootloader showed itself again, and it was not seen running in between */
         bool incomplete;                /* we have begun to overwrite its firmware, and not verified the whole yet */

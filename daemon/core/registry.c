@@ -50,12 +50,8 @@ static void on_journal_reset(void *userdata)
         TAILQ_FOREACH(camera, &registry->cameras, link)
                 if (camera->stored)
                         camera_store(camera);
-        TAILQ_FOREACH(update, &registry->updates, link) {
-                update_store(update);
-                for (size_t i = 0; i < update->n_wear; i++)
-                        (void)journal_put_wear(registry->context.journal, update->record.id, update->wear[i].partition,
-                                               update->wear[i].unit, update->wear[i].erases);
-        }
+        TAILQ_FOREACH(update, &registry->updates, link)
+                update_store_all(update);
 }
 
 int registry_new(const struct session_context *context, const struct registry_settings *settings, struct registry **ret)

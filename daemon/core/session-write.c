@@ -34,6 +34,12 @@ static void verify_chunk(struct session *s, const struct machine_chunk *chunk)
 
 static void verified_unit(struct session *s)
 {
+        const struct target *target = &s->targets[s->target];
+
+        if (target->wanted && !target->survey.differs[s->unit]) {
+                s->events->set_proven(s->userdata, target->partition.name, (unsigned)s->unit, true);
+                s->events->on_progress(s->userdata);
+        }
         s->unit++;
         verify_next(s);
 }
@@ -192,9 +198,9 @@ static void on_committed(void *userdata, int error)
                 /* It is none the worse for it: a camera that is whole goes on to run. */
                 session_correct_wear(s);
                 if (s->wrote || session_in_rom(s) || session_firmware_is_incomplete(s))
-                        session_end(s, SESSION_END_FAILED, MACHINE_OK, text);
+                        session_end(s, SESSION_END_NOT_RECORDED, MACHINE_OK, text);
                 else
-                        session_leave(s, SESSION_END_FAILED, text);
+                        session_leave(s, SESSION_END_NOT_RECORDED, text);
                 return;
         }
         begin_writing(s);
@@ -211,7 +217,12 @@ void session_commit(struct session *s)
                 struct target *target = &s->targets[t];
 
                 for (size_t u = 0; u < target->survey.n_units; u++) {
-                        if (!verdict_writes_unit(&s->decision.verdict, t, u))
+                        bool writes = verdict_writes_unit(&s->decision.verdict, t, u);
+
+                        if (target->wanted && s->round == 0)
+                                s->events->set_proven(s->userdata, target->partition.name, (unsigned)u,
+                                                      !writes && !target->survey.differs[u]);
+                        if (!writes)
                                 continue;
                         target->planned[u] = true;
                         target->begun[u] = false;

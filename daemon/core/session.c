@@ -36,6 +36,7 @@ static const char *const session_end_names[_SESSION_END_MAX] = {
         [SESSION_END_ROM_DONE] = "rom-done",
         [SESSION_END_UPDATED] = "updated",
         [SESSION_END_FAILED] = "failed",
+        [SESSION_END_NOT_RECORDED] = "not-recorded",
         [SESSION_END_STOPPED] = "stopped",
 };
 DEFINE_ENUM_NAMES(session_end, _SESSION_END_MAX);

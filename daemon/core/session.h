@@ -73,6 +73,7 @@ enum session_end {
         SESSION_END_ROM_DONE,           /* ROM: bootloader restored and verified */
         SESSION_END_UPDATED,            /* every unit read back equal, told to leave */
         SESSION_END_FAILED,             /* outcome and message say how */
+        SESSION_END_NOT_RECORDED,       /* what was meant could not be made durable: nothing more was written */
         SESSION_END_STOPPED,            /* session_stop() was obeyed at a safe boundary */
         _SESSION_END_MAX
 };
@@ -119,7 +120,9 @@ struct session_events {
         /* Wear (row 10): erases of unit so far by this update; and one more is about to happen / did not happen after all. */
         unsigned (*get_wear)(void *userdata, const char *partition, unsigned unit);
         void (*add_wear)(void *userdata, const char *partition, unsigned unit, int delta);
-        /* Step, image or bytes have changed. */
+        /* The unit reads back equal to what is wanted there; or does not, or is about to be overwritten. */
+        void (*set_proven)(void *userdata, const char *partition, unsigned unit, bool proven);
+        /* Step, image, bytes, or what is known of units have changed. */
         void (*on_progress)(void *userdata);
         void (*on_end)(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message);
 };

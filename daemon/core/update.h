@@ -33,9 +33,12 @@ DECLARE_ENUM_NAMES(update_step);
 enum update_result { UPDATE_OPEN, UPDATE_DONE, UPDATE_FAILED, UPDATE_REFUSED, UPDATE_CANCELLED, UPDATE_NOT_SEEN, _UPDATE_RESULT_MAX };
 DECLARE_ENUM_NAMES(update_result);
 
-struct wear {
+/* What is known of the erase units of one partition. */
+struct update_units {
         char partition[16];
-        unsigned unit, erases;
+        size_t n;
+        struct unit_record *units;
+        bool changed;                   /* since they were put into the journal */
 };
 
 struct update {
@@ -49,9 +52,9 @@ struct update {
         double progress;
         unsigned units_written, units_total;
         bool cancelling;                /* ends at the session's next safe boundary */
-        bool begun;                     /* something was written for it, or for one before it, and the camera has not run since */
-        struct wear *wear;
-        size_t n_wear;
+        size_t proven;                  /* units proven good, the most so far */
+        struct update_units *parts;
+        size_t n_parts;
         TAILQ_ENTRY(update) link;       /* in the registry, newest first */
 };
 
@@ -72,7 +75,14 @@ void update_store(struct update *update);
 /* Ends it: once, later calls are ignored. code: stable, for machines. */
 void update_end(struct update *update, enum update_result result, const char *code, const char *message, uint64_t wall);
 
+/* Erases (row 10) and proof of erase units; kept in memory until update_store_units() puts what has changed into the journal's next batch. */
 unsigned update_wear(const struct update *update, const char *partition, unsigned unit);
 void update_add_wear(struct update *update, const char *partition, unsigned unit, int delta);
+void update_set_proven(struct update *update, const char *partition, unsigned unit, bool proven);
+void update_store_units(struct update *update);
+/* As update_store_units(), of all: the journal was begun anew. */
+void update_store_all(struct update *update);
+/* Has a unit been proven good since this was asked last, that brings their number above what it ever was? */
+bool update_went_on(struct update *update);
 /* Takes step, image and bytes from a session. */
 void update_follow(struct update *update, const struct session *session);
