@@ -25,7 +25,8 @@ static const char help[] =
 "                           [--erase-filesystem] [--replace-unknown] [--dry-run]\n"
 "  recover CAMERA           your word that it is a camera: [--board M7]\n"
 "  restore CAMERA           write back what was saved before overwriting\n"
-"  cancel CAMERA            end its open update at a safe place\n"
+"  cancel | retry CAMERA    end its open update safely; try the last once more\n"
+"  history | forget CAMERA  what happened to it; it is not there any more\n"
 "  firmware import [FILE|DIR|ZIP...]   add images; nothing named: the IDE's\n"
 "  firmware list | remove ID           what is in the store; take one out\n"
 "\n"
@@ -89,6 +90,18 @@ static const struct verb verbs[] = {
         { "cancel", verb_cancel,
           "Usage: camrescue cancel CAMERA\n"
           "Ends the camera's open update at the next safe place.\n" },
+        { "retry", verb_retry,
+          "Usage: camrescue retry [OPTIONS] CAMERA\n"
+          "Its last update once more, if that was given up, refused or cancelled.\n\n"
+          WAITING_HELP },
+        { "history", verb_history,
+          "Usage: camrescue history [--json] [-n LINES] CAMERA\n"
+          "What happened to a camera: updates, interruptions, silent boots.\n\n"
+          "  -n, --lines LINES  only the newest so many\n" },
+        { "forget", verb_forget,
+          "Usage: camrescue forget [--saved] CAMERA\n"
+          "Forgets a camera that is not attached, and its history.\n\n"
+          "  --saved            also delete the images that were saved from it\n" },
         { "firmware", verb_firmware,
           "Usage: camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
           "       camrescue firmware list [--json]\n"

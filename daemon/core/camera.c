@@ -26,6 +26,9 @@
 
 #define HISTORY_ROM_DFU "rom-dfu"
 #define HISTORY_RAN "ran"
+#define HISTORY_BEGAN "began"
+#define HISTORY_RESUMED "resumed"
+#define HISTORY_INTERRUPTED "interrupted"
 #define HISTORY_KEPT 200                /* journal.h */
 
 #define camera_log(camera, level, ...)                                                                  \
@@ -95,7 +98,7 @@ static void history(struct camera *camera, const char *event, const char *text)
                                           loop_wall_clock(loop_of(camera)), event, text);
 }
 
-static void end_update(struct camera *camera, enum update_result result, const char *code, const char *text)
+void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text)
 {
         char message[256];
 
@@ -106,8 +109,9 @@ static void end_update(struct camera *camera, enum update_result result, const c
         camera_log(camera, result == UPDATE_DONE ? LOG_NOTICE : LOG_WARNING, "update %s: %s (%s)",
                    camera->update->record.id, update_result_to_string(result), message);
         history(camera, update_result_to_string(result), message);
-        /* Whatever became of the wish: garbage is not booted at the next plug-in, but looked at. */
-        if (camera->incomplete && !camera->record.suspect) {
+        /* Whatever became of the wish: garbage is not booted at the next plug-in, but looked at.  (begun is also remembered from before
+         * the daemon was restarted.) */
+        if ((camera->incomplete || update_is_begun(camera->update)) && !camera->record.suspect) {
                 camera->record.suspect = true;
                 camera_store(camera);
         }
@@ -133,7 +137,9 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .ran_between = camera->ran_between,
                 .automatic = camera_automatic(camera),
                 .permission = camera->permission,
+                .failure = camera->failure,
                 .detail = camera->detail,
+                .update_failed = camera->update && camera->update->result == UPDATE_FAILED,
         };
 
         return diagnosis_of(&facts);
@@ -176,6 +182,17 @@ static void note_what_stands_there(struct camera *camera, const struct session_d
         }
 }
 
+static void note_writing(struct camera *camera, const struct session_decision *decision)
+{
+        const struct update_record *record = &camera->update->record;
+        char text[256];
+
+        (void)snprintf(text, sizeof(text), "update %s writes %s (%s), attempt %u", record->id,
+                       camera->mode == CAMERA_MODE_ROM_DFU ? "the bootloader" : record->version[0] ? record->version : "firmware",
+                       decision->reason[0] ? decision->reason : record->reason, record->attempts);
+        history(camera, record->attempts > 1 ? HISTORY_RESUMED : HISTORY_BEGAN, text);
+}
+
 /* A verdict to write is where an update begins (unattended), or where an open one learns what it will write. */
 static int on_decided(void *userdata, const struct session_decision *decision)
 {
@@ -211,6 +228,7 @@ static int on_decided(void *userdata, const struct session_decision *decision)
                 camera_log(camera, LOG_NOTICE, "update %s: writing %s (%s), attempt %u", update->record.id,
                            update->record.version[0] ? update->record.version : "bootloader", update->record.reason,
                            update->record.attempts);
+                note_writing(camera, decision);
                 registry_update_changed(camera->registry, update);
                 camera_event(camera, EVENT_WRITE);
         }
@@ -316,7 +334,7 @@ static void give_up(struct camera *camera, const char *code, const char *because
         (void)snprintf(text, sizeof(text), "gave up after %u attempts at %s%s%s because %s. To try again: camrescue retry %s",
                        MAX(camera->failures, update->record.failures), update_step_to_string(update->step),
                        update->image[0] ? " " : "", update->image, because, camera_name(camera));
-        end_update(camera, UPDATE_FAILED, code, text);
+        camera_end_update(camera, UPDATE_FAILED, code, text);
 }
 
 static void on_failed(struct camera *camera, enum failure failure, enum machine_outcome outcome, const char *message)
@@ -342,7 +360,7 @@ static void on_failed(struct camera *camera, enum failure failure, enum machine_
 static void refuse_update(struct camera *camera, const char *message)
 {
         if (update_is_open(camera->update) && camera->looked)
-                end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(camera->reason), message);
+                camera_end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(camera->reason), message);
 }
 
 /* A board that somebody named and the device contradicts is not its board. */
@@ -365,12 +383,14 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         /* However it ended, but for well: a cancelled update does not go on. */
         if (update_is_open(camera->update) && camera->update->cancelling && end != SESSION_END_UPDATED &&
             end != SESSION_END_ROM_DONE)
-                end_update(camera, UPDATE_CANCELLED, "cancelled", end == SESSION_END_STOPPED ? message : "cancelled");
+                camera_end_update(camera, UPDATE_CANCELLED, "cancelled", end == SESSION_END_STOPPED ? message : "cancelled");
         switch (end) {
         case SESSION_END_GONE:
         case SESSION_END_WINDOW_MISSED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
                 count_session(camera, /* counts= */ end == SESSION_END_GONE);
+                if (camera->state == CAMERA_UPDATING)
+                        history(camera, HISTORY_INTERRUPTED, message);
                 if (update_is_open(camera->update) &&
                     retry_after(FAILURE_LEFT, /* in_a_row= */ 0, camera->update->record.failures).kind == RETRY_NEVER)
                         give_up(camera, machine_outcome_to_string(MACHINE_GONE), message);
@@ -401,7 +421,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_RELEASED:
                 camera_log(camera, LOG_NOTICE, "released: %s", message);
                 if (camera->restored && camera->reason == REASON_NOTHING_TO_DO)
-                        end_update(camera, UPDATE_DONE, "bootloader-restored",
+                        camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
                                    "its bootloader was restored, and its firmware is whole and was left as it is");
                 refuse_update(camera, message);
                 camera_event(camera, EVENT_RELEASE);
@@ -434,10 +454,10 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 history(camera, "bootloader-restored", message);
                 if (camera->provisional) {
                         registry_expect_bootloader(camera->registry, camera->sighting.port, camera->board);
-                        end_update(camera, UPDATE_DONE, "bootloader-restored",
+                        camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
                                    "bootloader restored and verified: remove the jumper, unplug it and plug it in again");
                 } else if (update_is_open(camera->update) && camera->update->cancelling)
-                        end_update(camera, UPDATE_CANCELLED, "cancelled", "cancelled; its bootloader was restored before that");
+                        camera_end_update(camera, UPDATE_CANCELLED, "cancelled", "cancelled; its bootloader was restored before that");
                 else
                         update_waits(camera);
                 camera_event(camera, EVENT_ROM_DONE);
@@ -591,6 +611,9 @@ static void arrived(struct camera *camera, enum camera_state from)
         camera->record.suspect = false;
         camera->looked = camera->not_seen = camera->restored = camera->still_pulled = camera->incomplete =
                 camera->expected = false;
+        /* What was begun on it before it ran is somebody's finished work by now, and saved before it is touched again. */
+        if (camera->update)
+                update_set_begun(camera->update, false);
         if (camera->rom_visits > 0) {
                 camera->ran_between++;
                 history(camera, HISTORY_RAN, "it runs");
@@ -598,15 +621,12 @@ static void arrived(struct camera *camera, enum camera_state from)
         camera->detail[0] = '\0';
         camera->tries = camera->failures = camera->restarts = 0;
         if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
-                end_update(camera, UPDATE_DONE, "done", camera->update->record.message);
+                camera_end_update(camera, UPDATE_DONE, "done", camera->update->record.message);
         else if (update_is_open(camera->update) && wish_from_string(camera->update->record.wish) == WISH_UNATTENDED)
                 /* Somebody else has brought it back: nobody asked for more. */
-                end_update(camera, UPDATE_CANCELLED, "runs-again", "it runs again, and nobody had asked for this recovery");
+                camera_end_update(camera, UPDATE_CANCELLED, "runs-again", "it runs again, and nobody had asked for this recovery");
         else
                 update_waits(camera);
-        /* What was begun on it before it ran is somebody's finished work by now, and saved before it is touched again. */
-        if (camera->update)
-                update_set_begun(camera->update, false);
         camera_store(camera);
 }
 
@@ -653,7 +673,7 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
         case EFFECT_NOT_SEEN:
                 camera->not_seen = true;
                 camera->record.suspect = true;
-                end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
+                camera_end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
                            "written and verified, but the camera was not seen running within 10 s");
                 camera_store(camera);
                 break;
@@ -732,7 +752,7 @@ static void count_restart(struct camera *camera, const struct sighting *sighting
         camera->restarts = 0;
         if (camera->state == CAMERA_CONFIRMING) {
                 camera->not_seen = true;
-                end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
+                camera_end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
                            "written and verified, but its bootloader came again and again, and no running camera");
         }
         camera->record.suspect = true;
@@ -798,7 +818,7 @@ void camera_gone(struct camera *camera, bool excused)
         if (camera->session && session_step(camera->session) != SESSION_ENDED)
                 session_gone(camera->session);
         if (camera->provisional)
-                end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
+                camera_end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
                            "it left before the end: what was said of it held for that attachment only. Say it again");
         camera->attached = false;
         camera->mode = CAMERA_MODE_ABSENT;
@@ -816,7 +836,7 @@ void camera_has_old_bootloader(struct camera *camera)
         if (!camera->old_bootloader)
                 camera_log(camera, LOG_NOTICE, "it has the old serial bootloader, which is recognised and left alone");
         camera->old_bootloader = true;
-        end_update(camera, UPDATE_REFUSED, diagnosis_code_to_string(DIAGNOSIS_OLD_BOOTLOADER),
+        camera_end_update(camera, UPDATE_REFUSED, diagnosis_code_to_string(DIAGNOSIS_OLD_BOOTLOADER),
                    "it has the old serial bootloader, which is not handled yet: use OpenMV IDE for this camera");
 }
 

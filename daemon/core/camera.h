@@ -88,6 +88,8 @@ void camera_firmware_added(struct camera *camera);
 /* It runs, and came out of the old serial bootloader: an update that waits for another one would wait for ever. */
 void camera_has_old_bootloader(struct camera *camera);
 
+/* Ends its open update, if there is one: logged, told, written into its history. */
+void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text);
 /* Puts the record into the journal's next batch (not for provisional cameras without an update). */
 void camera_store(struct camera *camera);
 struct diagnosis camera_diagnosis(const struct camera *camera);

@@ -27,6 +27,7 @@ static const char *const diagnosis_code_names[_DIAGNOSIS_CODE_MAX] = {
         [DIAGNOSIS_NOT_SEEN] = "verified-not-seen",
         [DIAGNOSIS_IGNORES_DETACH] = "ignores-detach",
         [DIAGNOSIS_FAILED] = "failed",
+        [DIAGNOSIS_STATE_DIRECTORY] = "state-directory",
         [DIAGNOSIS_REFUSED] = "refused",
         [DIAGNOSIS_OLD_BOOTLOADER] = "old-bootloader",
         [DIAGNOSIS_NOT_HANDLED] = "not-handled",
@@ -202,6 +203,12 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                            "No software can reach it: try another cable and port. If it is the same in ROM DFU mode, the "
                            "camera's USB lines are damaged.");
         case CAMERA_FAILED:
+                if (f->detail[0] && f->failure == FAILURE_STATE_DIRECTORY)
+                        return say(DIAGNOSIS_STATE_DIRECTORY, f->detail,
+                                   "Make room there, or make it writable: it goes on by itself within a minute.");
+                if (f->detail[0] && f->update_failed)
+                        return say(DIAGNOSIS_FAILED, f->detail, "Its update was given up: see camrescue history %s. With another cable, hub "
+                                   "or port it may go well: camrescue retry %s", f->name, f->name);
                 if (f->detail[0])
                         return say(DIAGNOSIS_FAILED, f->detail, "Unplug it and plug it in again, with another cable if it repeats; "
                                    "or: camrescue recover %s", f->name);

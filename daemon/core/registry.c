@@ -636,6 +636,24 @@ void registry_gone(struct registry *registry, const char *port)
 
 /* --- the rest --- */
 
+int registry_forget(struct registry *registry, struct camera *camera, bool saved_too)
+{
+        struct store *store = registry->context.store;
+
+        if (camera->attached)
+                return -EBUSY;
+        if (update_is_open(camera->update))
+                return -EALREADY;
+        if (store_saved(store, camera->record.key, NULL)) {
+                if (!saved_too)
+                        return -ENOTEMPTY;
+                store_forget_saved(store, camera->record.key);
+        }
+        log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key }), "forgotten, because somebody asked for it");
+        remove_camera(registry, camera);
+        return 0;
+}
+
 void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic)
 {
         camera->record.automatic = automatic < 0 ? -1 : automatic != 0;

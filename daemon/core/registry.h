@@ -71,6 +71,11 @@ void registry_request(struct registry *registry, struct camera *camera, const st
                       struct request_result *ret);
 /* -EALREADY: has ended. */
 int registry_cancel(struct registry *registry, struct update *update);
+/* The camera's last update, which came to no good end, once more: the same images, by the same word. */
+void registry_retry(struct registry *registry, struct camera *camera, struct request_result *ret);
+/* Forgets a camera that is not attached: what was known of it, and its history.  -EBUSY: it is attached; -EALREADY: an update is open
+ * for it; -ENOTEMPTY: images were saved from it, and saved_too is false.  Else it is gone. */
+int registry_forget(struct registry *registry, struct camera *camera, bool saved_too);
 void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic);
 /* Something came into the store: cameras that wait for it go on. */
 void registry_firmware_added(struct registry *registry);

@@ -219,7 +219,7 @@ void session_commit(struct session *s)
                 for (size_t u = 0; u < target->survey.n_units; u++) {
                         bool writes = verdict_writes_unit(&s->decision.verdict, t, u);
 
-                        if (target->wanted && s->round == 0)
+                        if (target->wanted && s->round == 0 && target->survey.units[u].offset < target->wanted_size)
                                 s->events->set_proven(s->userdata, target->partition.name, (unsigned)u,
                                                       !writes && !target->survey.differs[u]);
                         if (!writes)

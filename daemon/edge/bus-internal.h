@@ -21,10 +21,12 @@
 #define BUS_ERROR_REFUSED  BUS_NAME ".Error.Refused"
 #define BUS_ERROR_UNKNOWN_BOARD     BUS_NAME ".Error.UnknownBoard"
 #define BUS_ERROR_UNKNOWN_PARTITION BUS_NAME ".Error.UnknownPartition"
+#define BUS_ERROR_HAS_SAVED BUS_NAME ".Error.HasSavedImages"
 #define BUS_ERROR_DENIED   BUS_NAME ".Error.AccessDenied"
 #define BUS_ERROR_FAILED   BUS_NAME ".Error.Failed"
 
 struct adding;                          /* AddFirmware whose answer is still to come; bus-manager.c's */
+struct telling;                         /* GetHistory, likewise; bus-camera.c's */
 
 struct bus {
         struct loop *loop;
@@ -38,6 +40,7 @@ struct bus {
         struct dirty *dirty;
         size_t n_dirty, max_dirty;
         LIST_HEAD(, adding) addings;
+        LIST_HEAD(, telling) tellings;
         size_t n_telling;               /* of them, the first: what is being told now, some at a time */
         void (*on_lost)(void *userdata);
         void *userdata;
@@ -45,6 +48,7 @@ struct bus {
 
 /* Nobody waits for these answers any more. */
 void bus_forget_addings(struct bus *bus);
+void bus_forget_tellings(struct bus *bus);
 
 extern const sd_bus_vtable bus_manager_vtable[];
 extern const sd_bus_vtable bus_camera_vtable[];

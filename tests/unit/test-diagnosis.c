@@ -139,8 +139,13 @@ static void hands_needed(void **unused)
         expect(&facts, DIAGNOSIS_NOT_HANDLED, NULL, NULL);
         facts = facts_in(CAMERA_FAILED);
         expect(&facts, DIAGNOSIS_IGNORES_DETACH, "does not leave", "Unplug");
-        facts.detail = "writing: write-refused (errWRITE)";
+        facts.failure = FAILURE_DEVICE;
+        facts.detail = "its flash could not be written (errWRITE)";
         expect(&facts, DIAGNOSIS_FAILED, "errWRITE", "Unplug");
+        facts.update_failed = true;
+        expect(&facts, DIAGNOSIS_FAILED, "errWRITE", "camrescue retry");
+        facts.failure = FAILURE_STATE_DIRECTORY;
+        expect(&facts, DIAGNOSIS_STATE_DIRECTORY, NULL, "Make room");
         facts = facts_in(CAMERA_ASKING);
         expect(&facts, DIAGNOSIS_REFUSED, "stopped", "camrescue recover");
         facts.looked = true;
