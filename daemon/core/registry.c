@@ -654,14 +654,41 @@ int registry_forget(struct registry *registry, struct camera *camera, bool saved
         return 0;
 }
 
+/* Who was left as it is only because that was said, is not any more. */
+static void take_up_again(struct camera *camera)
+{
+        if (camera_automatic(camera) && camera->state == CAMERA_ASKING && camera->looked &&
+            camera->reason == REASON_AUTOMATIC_OFF)
+                camera_event(camera, EVENT_REQUESTED);
+}
+
 void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic)
 {
         camera->record.automatic = automatic < 0 ? -1 : automatic != 0;
         camera_store(camera);
         registry_camera_changed(registry, camera);
-        if (camera_automatic(camera) && camera->state == CAMERA_ASKING && camera->looked &&
-            camera->reason == REASON_AUTOMATIC_OFF)
-                camera_event(camera, EVENT_REQUESTED);
+        take_up_again(camera);
+}
+
+void registry_reconfigure(struct registry *registry, bool automatic)
+{
+        struct camera *camera;
+
+        registry->settings.automatic = automatic;
+        TAILQ_FOREACH(camera, &registry->cameras, link) {
+                registry_camera_changed(registry, camera);
+                take_up_again(camera);
+        }
+}
+
+bool registry_is_idle(struct registry *registry)
+{
+        const struct camera *camera;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (camera->attached || camera->provisional || camera->session || timer_is_set(&camera->deadline))
+                        return false;
+        return true;
 }
 
 void registry_firmware_added(struct registry *registry)

@@ -77,6 +77,10 @@ void registry_retry(struct registry *registry, struct camera *camera, struct req
  * for it; -ENOTEMPTY: images were saved from it, and saved_too is false.  Else it is gone. */
 int registry_forget(struct registry *registry, struct camera *camera, bool saved_too);
 void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic);
+/* The configuration was read anew: [recovery] automatic= is this, and what it says of single cameras may have changed. */
+void registry_reconfigure(struct registry *registry, bool automatic);
+/* Nobody is attached, awaited within seconds or worked on: all that is to be known stands in the journal. */
+bool registry_is_idle(struct registry *registry);
 /* Something came into the store: cameras that wait for it go on. */
 void registry_firmware_added(struct registry *registry);
 /* Asks every session to stop at its next safe boundary; true when none is left. */

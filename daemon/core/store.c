@@ -779,6 +779,11 @@ static void saved_evict(struct store *store, const struct digest *keep)
         }
 }
 
+void store_set_quota(struct store *store, uint64_t saved_quota)
+{
+        store->quota = saved_quota;
+}
+
 void store_forget_saved(struct store *store, const char *camera)
 {
         for (size_t i = 0; i < store->n_saved;) {

@@ -42,8 +42,9 @@ struct bus {
         LIST_HEAD(, adding) addings;
         LIST_HEAD(, telling) tellings;
         size_t n_telling;               /* of them, the first: what is being told now, some at a time */
-        void (*on_lost)(void *userdata);
+        const struct bus_events *events;
         void *userdata;
+        uint64_t n_questions;
 };
 
 /* Nobody waits for these answers any more. */

@@ -456,6 +456,17 @@ static int get_automatic(sd_bus *connection, const char *path, const char *inter
         return sd_bus_message_append(reply, "b", registry_automatic(bus->registry));
 }
 
+static int on_reload_config(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        int r;
+
+        r = bus_check_access(message, error);
+        if (r < 0)
+                return r;
+        return sd_bus_reply_method_return(message, "u", bus->events->on_reload(bus->userdata));
+}
+
 const sd_bus_vtable bus_manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_NAMES("Update", "aoa{sv}", SD_BUS_PARAM(cameras) SD_BUS_PARAM(options), "a(oosss)",
@@ -466,6 +477,7 @@ const sd_bus_vtable bus_manager_vtable[] = {
                                  SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("RemoveFirmware", "s", SD_BUS_PARAM(id), "",, on_remove_firmware,
                                  SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("ReloadConfig", "",, "u", SD_BUS_PARAM(wrong), on_reload_config, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("ApiVersion", "u", get_api_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("AutomaticRecovery", "b", get_automatic, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
