@@ -113,9 +113,9 @@ static int do_request(sd_bus_message *message, struct camera *camera, enum wish 
         char path[BUS_PATH_MAX];
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = bus_read_request(message, allowed, &request, error);
         if (r < 0)
                 return r;
@@ -145,9 +145,9 @@ static int on_set_automatic(sd_bus_message *message, void *userdata, sd_bus_erro
         struct camera *camera = userdata;
         int automatic, r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_read(message, "i", &automatic);
         if (r < 0)
                 return r;
@@ -164,9 +164,9 @@ static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error
         char path[BUS_PATH_MAX];
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         registry_retry(camera->registry, camera, &result);
         return sd_bus_reply_method_return(message, "oss", result.update ? bus_update_path(result.update, path) : "/",
                                           request_action_to_string(result.action), result.text);
@@ -177,9 +177,9 @@ static int on_forget(sd_bus_message *message, void *userdata, sd_bus_error *erro
         struct camera *camera = userdata;
         int saved, r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_read(message, "b", &saved);
         if (r < 0)
                 return r;
@@ -247,8 +247,7 @@ static void on_history(void *userdata, int fault, const struct history_line *lin
 
 static int on_get_history(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
-        sd_bus *connection = sd_bus_message_get_bus(message);
-        struct bus *bus = sd_bus_slot_get_userdata(sd_bus_get_current_slot(connection));
+        struct bus *bus = bus_of_message(message);
         const struct camera *camera = userdata;
         struct telling *telling;
         uint32_t max;

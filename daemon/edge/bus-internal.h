@@ -26,6 +26,7 @@
 #define BUS_ERROR_FAILED   BUS_NAME ".Error.Failed"
 
 struct adding;                          /* AddFirmware whose answer is still to come; bus-manager.c's */
+struct asking;                          /* for a sender's right; access.c's */
 struct telling;                         /* GetHistory, likewise; bus-camera.c's */
 
 struct bus {
@@ -41,6 +42,7 @@ struct bus {
         size_t n_dirty, max_dirty;
         LIST_HEAD(, adding) addings;
         LIST_HEAD(, telling) tellings;
+        LIST_HEAD(, asking) askings;
         size_t n_telling;               /* of them, the first: what is being told now, some at a time */
         const struct bus_events *events;
         void *userdata;
@@ -50,6 +52,7 @@ struct bus {
 /* Nobody waits for these answers any more. */
 void bus_forget_addings(struct bus *bus);
 void bus_forget_tellings(struct bus *bus);
+void bus_forget_askings(struct bus *bus);
 
 extern const sd_bus_vtable bus_manager_vtable[];
 extern const sd_bus_vtable bus_camera_vtable[];
@@ -72,5 +75,12 @@ enum {
 };
 int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, sd_bus_error *error);
 
-/* May the sender change something?  0, or an error that was set. */
-int bus_check_access(sd_bus_message *message, sd_bus_error *error);
+/* What a sender wants to do; each is an action of polkit, "org.camrescue1.update" and so on. */
+enum access { ACCESS_UPDATE, ACCESS_RECOVER, ACCESS_MANAGE, ACCESS_INHIBIT, _ACCESS_MAX };
+#define BUS_ADMIN_GROUP "camrescue-admin"
+
+/* May the sender do that?  To be asked before anything is read of the message.  1: yes.  0: it is being found out, and the message comes
+ * again then: the handler returns 1 and does nothing else.  Negative: no, and error says why. */
+int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error);
+/* From within a handler: whose vtable it is. */
+struct bus *bus_of_message(sd_bus_message *message);

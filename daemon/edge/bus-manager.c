@@ -55,9 +55,9 @@ static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *erro
         const char *path;
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_enter_container(message, 'a', "o");
         if (r < 0)
                 return r;
@@ -353,9 +353,9 @@ static int on_add_firmware(sd_bus_message *message, void *userdata, sd_bus_error
         void *bytes;
         int fd, seals, r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_read(message, "h", &fd);
         if (r < 0)
                 return r;
@@ -418,9 +418,9 @@ static int on_remove_firmware(sd_bus_message *message, void *userdata, sd_bus_er
         const char *id;
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_read(message, "s", &id);
         if (r < 0)
                 return r;
@@ -461,9 +461,9 @@ static int on_reload_config(sd_bus_message *message, void *userdata, sd_bus_erro
         struct bus *bus = userdata;
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         return sd_bus_reply_method_return(message, "u", bus->events->on_reload(bus->userdata));
 }
 

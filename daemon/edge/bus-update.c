@@ -48,9 +48,9 @@ static int on_cancel(sd_bus_message *message, void *userdata, sd_bus_error *erro
         struct update *update = userdata;
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         if (!update->camera || registry_cancel(update->camera->registry, update) == -EALREADY)
                 return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Update %s has ended.", update->record.id);
         return sd_bus_reply_method_return(message, "");

@@ -494,6 +494,7 @@ struct bus *bus_free(struct bus *bus)
         registry_unobserve(bus->registry, &observer);
         bus_forget_addings(bus);
         bus_forget_tellings(bus);
+        bus_forget_askings(bus);
         if (timer_is_set(&bus->flush))
                 on_flush(bus);          /* the last values are never lost */
         (void)sd_bus_flush(bus->connection);
