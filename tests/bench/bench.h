@@ -72,3 +72,28 @@ bool bench_until(const char *name, double seconds, bool (*condition)(const struc
 bool bench_is_running(const struct machine_answer *answer);
 /* The image version (seed) of this board as a file "firmware/BOARD/..." in the directory, and from there into the store. */
 void bench_import(enum sim_board board, const char *version, unsigned seed);
+/* Plugs it in once, so that the daemon knows it, with the first n bytes of this firmware in its flash; and out again. */
+void bench_prepare(const char *name, const char *version, unsigned seed, size_t n);
+/* And a moment passes. */
+void bench_unplug(const char *name);
+
+/* --- what nobody can be faster than, by the model's own tables; seconds --- */
+#define BENCH_BLOCK 4096u
+/* Reading so many bytes in blocks. */
+double bench_reading(const char *name, size_t size);
+/* Writing FIRMWARE's bytes [from, to), where from begins an erase unit: erasing, programming, and one DNLOAD and two GETSTATUS for
+ * each block. */
+double bench_writing(const char *name, size_t from, size_t to);
+
+/* --- the trace --- */
+/* One conversation with a bootloader; seconds, on the clock of machine_answer.counters. */
+struct bench_conversation {
+        double begin;                   /* end of the first DFU request */
+        double looked;                  /* end of the last request before the first block */
+        double first_block, written, verified;
+        unsigned looks, blocks, statuses, verifies;
+};
+/* How long it is now. */
+long bench_trace_end(void);
+/* What was said to this camera's bootloader since the trace was so long. */
+struct bench_conversation bench_listen(const char *name, long from);

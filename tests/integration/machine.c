@@ -35,6 +35,29 @@ struct machine {
         struct machine_order order;
 };
 
+static const struct sim_partition *firmware_of(struct sim_camera *model)
+{
+        const struct sim_partition *partitions;
+        size_t n = sim_camera_partitions(model, &partitions);
+
+        for (size_t i = 0; i < n; i++)
+                if (strcmp(partitions[i].name, "FIRMWARE") == 0)
+                        return &partitions[i];
+        return NULL;
+}
+
+static int find_unit(struct sim_camera *model, uint32_t offset, struct machine_answer *answer)
+{
+        const struct sim_partition *firmware = firmware_of(model);
+        uint32_t start;
+
+        if (!firmware || offset >= firmware->limit - firmware->start)
+                return -ENOENT;
+        sim_camera_erase_unit(model, firmware->external, firmware->start + offset, &start, &answer->unit.size);
+        answer->unit.offset = start - firmware->start;
+        return 0;
+}
+
 static void reply(struct machine *machine, int error)
 {
         struct world_camera *camera = world_camera_by_name(machine->world, machine->order.name);
@@ -54,6 +77,8 @@ static void reply(struct machine *machine, int error)
                         answer.times.flash = sim_camera_flash_time(model, "FIRMWARE", (size_t)machine->order.value);
                         answer.times.transfer = sim_camera_transfer_time(model, (size_t)machine->order.value);
                 }
+                if (machine->order.verb == MACHINE_UNIT)
+                        answer.error = find_unit(model, (uint32_t)machine->order.value, &answer);
                 if (machine->order.verb == MACHINE_READ)
                         answer.error = sim_camera_partition_read(model, "FIRMWARE", machine->order.offset, answer.data,
                                                                  (size_t)machine->order.value);
@@ -88,19 +113,16 @@ static int make_firmware(struct machine *machine, struct world_camera *camera)
         const struct machine_order *order = &machine->order;
         struct sim_camera *model = world_camera_model(camera);
         enum sim_board board = world_camera_config(camera)->board;
-        const struct sim_partition *partitions;
+        const struct sim_partition *partition = firmware_of(model);
         _cleanup_free_ uint8_t *firmware = NULL;
-        size_t size = sim_image_default_size(board), n;
+        size_t size = sim_image_default_size(board);
         int r;
 
         r = sim_image_firmware(board, order->version, order->seed, size, &firmware);
         if (r < 0)
                 return r;
-        n = sim_camera_partitions(model, &partitions);
-        for (size_t i = 0; i < n; i++)
-                if (strcmp(partitions[i].name, "FIRMWARE") == 0)
-                        sim_camera_flash_blank(model, partitions[i].external, partitions[i].start,
-                                               partitions[i].limit - partitions[i].start);
+        if (partition)
+                sim_camera_flash_blank(model, partition->external, partition->start, partition->limit - partition->start);
         return sim_camera_partition_poke(model, "FIRMWARE", 0, firmware, MIN((size_t)order->value, size));
 }
 
@@ -227,6 +249,7 @@ static void obey(struct machine *machine)
                 break;
         case MACHINE_COUNTERS:
         case MACHINE_TIMES:
+        case MACHINE_UNIT:
         case MACHINE_READ:
                 break;
         }

@@ -26,6 +26,7 @@ enum machine_verb {
         MACHINE_RESET_COUNTERS,
         MACHINE_READ,                   /* value bytes of FIRMWARE from offset */
         MACHINE_TIMES,                  /* see machine_answer.times; value: bytes */
+        MACHINE_UNIT,                   /* see machine_answer.unit; value: an offset in FIRMWARE */
         MACHINE_LEISURE,                /* the kernel and udev take their usual time from now on: value; 0, as at first: none */
 };
 
@@ -52,6 +53,9 @@ struct machine_answer {
                 uint64_t flash;         /* to erase and program value bytes of FIRMWARE: sim_camera_flash_time() */
                 uint64_t transfer;      /* of value bytes: sim_camera_transfer_time() */
         } times;
+        struct {
+                uint32_t offset, size;  /* of the erase unit in which FIRMWARE has the byte at value; offset in FIRMWARE */
+        } unit;
         uint8_t data[4096];
 };
 
