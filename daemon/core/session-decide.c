@@ -110,6 +110,21 @@ static bool is_own_work(const struct session *s, const struct target *target)
         return true;
 }
 
+/* This update has begun to erase the unit, and what stands there is the wanted image up to a word in which power failed: seen
+ * while it was compared, and no more need be read. */
+static bool is_torn_write(const struct session *s, const struct target *target)
+{
+        if (!target->wanted_blob || !was_begun_before(s, target))
+                return false;
+        for (size_t i = 0; i < target->survey.n_candidates; i++) {
+                const struct survey_candidate *c = &target->survey.candidates[i];
+
+                if (c->match == SURVEY_TORN && digest_equal(&target->candidates[c->tag]->digest, &target->wanted_blob->digest))
+                        return s->events->get_wear(s->userdata, target->partition.name, (unsigned)c->unit) > 0;
+        }
+        return false;
+}
+
 static void save_was_read(struct session *s)
 {
         struct target *target = &s->targets[s->target];
@@ -180,6 +195,10 @@ static void save_next(struct session *s)
 
                 if (!needs_saving(s, target))
                         continue;
+                if (is_torn_write(s, target)) {
+                        target->saved = true;   /* ours is no loss */
+                        continue;
+                }
                 if (!session_in_rom(s) && s->dfu.alt != target->alt) {
                         dfu_begin_select(&s->dfu, target->alt);
                         session_run(s, save_selected);
