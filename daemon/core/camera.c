@@ -268,7 +268,7 @@ static void on_progress(void *userdata)
         if (camera->update)
                 update_store_units(camera->update);
         if (update_is_open(camera->update) && camera->session) {
-                update_follow(camera->update, camera->session);
+                update_follow(camera->update, camera->session, loop_now(loop_of(camera)));
                 registry_update_changed(camera->registry, camera->update);
         }
 }
@@ -302,8 +302,7 @@ static void update_waits(struct camera *camera)
 {
         if (!update_is_open(camera->update))
                 return;
-        camera->update->step = UPDATE_WAITING;
-        camera->update->image[0] = '\0';
+        update_wait(camera->update);
         registry_update_changed(camera->registry, camera->update);
 }
 

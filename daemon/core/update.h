@@ -51,6 +51,11 @@ struct update {
         uint64_t bytes_done, bytes_total;
         double progress;
         unsigned units_written, units_total;
+        uint64_t rate;                  /* bytes per second of the present step; 0: not known yet */
+        uint64_t left;                  /* microseconds until the device is let go, at this pace; 0: not known */
+        uint64_t step_since;            /* loop_now() when the present step began, and the progress then */
+        double step_from;
+        uint64_t measured_at, measured_bytes;
         bool cancelling;                /* ends at the session's next safe boundary */
         size_t proven;                  /* units proven good, the most so far */
         struct update_units *parts;
@@ -84,5 +89,7 @@ void update_store_units(struct update *update);
 void update_store_all(struct update *update);
 /* Has a unit been proven good since this was asked last, that brings their number above what it ever was? */
 bool update_went_on(struct update *update);
-/* Takes step, image and bytes from a session. */
-void update_follow(struct update *update, const struct session *session);
+/* Takes step, image and bytes from a session; now: of the loop. */
+void update_follow(struct update *update, const struct session *session, uint64_t now);
+/* No session works for it: it waits. */
+void update_wait(struct update *update);

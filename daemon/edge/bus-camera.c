@@ -157,19 +157,24 @@ static int on_set_automatic(sd_bus_message *message, void *userdata, sd_bus_erro
         return sd_bus_reply_method_return(message, "");
 }
 
-static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error)
+int bus_retry(sd_bus_message *message, struct camera *camera)
 {
-        struct camera *camera = userdata;
         struct request_result result;
         char path[BUS_PATH_MAX];
+
+        registry_retry(camera->registry, camera, &result);
+        return sd_bus_reply_method_return(message, "oss", result.update ? bus_update_path(result.update, path) : "/",
+                                          request_action_to_string(result.action), result.text);
+}
+
+static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
         int r;
 
         r = bus_check_access(message, ACCESS_UPDATE, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        registry_retry(camera->registry, camera, &result);
-        return sd_bus_reply_method_return(message, "oss", result.update ? bus_update_path(result.update, path) : "/",
-                                          request_action_to_string(result.action), result.text);
+        return bus_retry(message, userdata);
 }
 
 static int on_forget(sd_bus_message *message, void *userdata, sd_bus_error *error)

@@ -73,6 +73,8 @@ enum {
         BUS_OPTION_DRY_RUN  = 1 << 4,
         BUS_OPTION_BOARD    = 1 << 5,
 };
+/* Camera.Retry and Update.Retry, once the sender may. */
+int bus_retry(sd_bus_message *message, struct camera *camera);
 int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, sd_bus_error *error);
 
 /* What a sender wants to do; each is an action of polkit, "org.camrescue1.update" and so on. */

@@ -354,6 +354,29 @@ static void nothing_is_begun_that_cannot_be_remembered(void **state)
         lab_expect_flash(camera, new);
 }
 
+/* --- how fast, and how long yet --- */
+
+/* What is foretold in the middle comes true within a third: an erase of a second lies on one side of that moment or the other. */
+static void how_long_it_takes_is_foretold(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        uint64_t then, left, took;
+
+        lab_plug(camera, PORT);
+        lab_wait_writing(camera, 700000, 60 * SEC);
+        then = loop_now(lab->loop);
+        left = lab_update(camera)->left;
+        assert_in_range(lab_update(camera)->rate, 60000, 200000);
+        lab_expect_state(camera, CAMERA_CONFIRMING, 60 * SEC);
+        took = loop_now(lab->loop) - then;
+        assert_in_range(left, took * 2 / 3, took * 4 / 3);
+        lab_expect_done(camera);
+        assert_int_equal(lab_update(camera)->left, 0);
+        assert_int_equal(lab_update(camera)->rate, 0);
+}
+
 /* --- its story --- */
 
 struct story {
@@ -419,6 +442,7 @@ int main(int argc, char *argv[])
                 STORY("/lifetime/forget/who-is-here-or-awaited", who_is_here_or_awaited_is_not_forgotten),
                 STORY("/lifetime/forget/what-was-saved", what_was_saved_is_deleted_only_when_that_was_said),
                 STORY("/lifetime/state-directory/takes-nothing", nothing_is_begun_that_cannot_be_remembered),
+                STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
                 STORY("/lifetime/history", a_story_can_be_read),
         };
 
