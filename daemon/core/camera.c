@@ -120,6 +120,7 @@ void camera_end_update(struct camera *camera, enum update_result result, const c
 
 struct diagnosis camera_diagnosis(const struct camera *camera)
 {
+        const struct inhibitor *inhibitor = camera_inhibitor(camera);
         const struct diagnosis_facts facts = {
                 .state = camera->state,
                 .mode = camera->mode,
@@ -140,6 +141,8 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .failure = camera->failure,
                 .detail = camera->detail,
                 .update_failed = camera->update && camera->update->result == UPDATE_FAILED,
+                .inhibited_by = inhibitor ? inhibitor_who(inhibitor) : NULL,
+                .inhibited_why = inhibitor ? inhibitor_why(inhibitor) : NULL,
         };
 
         return diagnosis_of(&facts);
@@ -152,6 +155,7 @@ static void on_pinned(void *userdata, uint64_t latency)
         struct camera *camera = userdata;
 
         camera->tries = 0;
+        camera->held = true;
         camera_log(camera, LOG_INFO, "held %.1f ms after it was seen", (double)latency / 1000);
         camera_event(camera, EVENT_PINNED);
 }
@@ -481,7 +485,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_STOPPED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
                 update_waits(camera);
-                camera_event(camera, EVENT_STOPPED);
+                camera_event(camera, camera_is_inhibited(camera) ? EVENT_INHIBITED : EVENT_STOPPED);
                 break;
         case _SESSION_END_MAX:
                 break;
@@ -528,6 +532,7 @@ static struct session_wish make_wish(struct camera *camera)
                 .serial_shared = serial_is_shared(camera->sighting.serial),
                 .automatic = camera_automatic(camera),
                 .silent = camera->record.suspect,
+                .would_boot = !camera->record.suspect && !camera->expected && !camera->incomplete && !update_is_begun(camera->update),
                 .known_bootloader = camera->record.bootloader,
         };
         int r;
@@ -570,6 +575,11 @@ static void open_session(struct camera *camera)
         close_session(camera);
         if (camera->session) {          /* ended, and still inside its callbacks */
                 camera->session = session_free(camera->session);
+        }
+        if (camera_is_inhibited(camera)) {
+                update_waits(camera);
+                camera_event(camera, EVENT_INHIBITED);
+                return;
         }
         if (!camera->board) {
                 camera_log(camera, LOG_WARNING, "its board is not known: not opened");
@@ -658,9 +668,9 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 retry_later(camera, camera->state);
                 break;
         case EFFECT_SUSPECT:
-                if (slept_since(camera) || !hub_is_there(camera)) {
-                        camera_log(camera, LOG_INFO, "no running camera followed, but the host slept or its hub is gone: "
-                                   "no sign of anything");
+                if (slept_since(camera) || !hub_is_there(camera) || camera->disturbed) {
+                        camera_log(camera, LOG_INFO, "no running camera followed, but the host slept, its hub is gone, or others worked "
+                                   "on it: no sign of anything");
                         camera_event(camera, EVENT_GONE_EXCUSED);
                         break;
                 }
@@ -671,7 +681,7 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 break;
         case EFFECT_NOT_SEEN:
                 camera->not_seen = true;
-                camera->record.suspect = true;
+                camera->record.suspect = !camera->disturbed;
                 camera_end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
                            "written and verified, but the camera was not seen running within 10 s");
                 camera_store(camera);
@@ -745,7 +755,7 @@ static void on_deadline(void *userdata)
  * time it is looked at. */
 static void count_restart(struct camera *camera, const struct sighting *sighting)
 {
-        if ((camera->state != CAMERA_BOOTING && camera->state != CAMERA_CONFIRMING) ||
+        if ((camera->state != CAMERA_BOOTING && camera->state != CAMERA_CONFIRMING) || camera->disturbed ||
             strcmp(camera->sighting.port, sighting->port) != 0 || ++camera->restarts < RESTARTS_MAX)
                 return;
         camera->restarts = 0;
@@ -756,6 +766,35 @@ static void count_restart(struct camera *camera, const struct sighting *sighting
         }
         camera->record.suspect = true;
         history(camera, "silent-boot", "its bootloader came again and again, and no running camera");
+}
+
+static enum camera_event event_of_rom(const struct camera *camera)
+{
+        return camera->match == IDENTITY_KNOWN || camera->may_peek || camera->word ? EVENT_SEEN_ROM : EVENT_SEEN_ROM_UNPROVEN;
+}
+
+void camera_inhibited(struct camera *camera, enum inhibit_mode mode)
+{
+        camera->disturbed = true;
+        if (camera->session && session_step(camera->session) != SESSION_ENDED)
+                session_stop(camera->session, /* release= */ mode == INHIBIT_RELEASE);
+        else if (camera->state == CAMERA_BLOCKED)
+                camera_event(camera, EVENT_INHIBITED);
+        registry_camera_changed(camera->registry, camera);
+}
+
+void camera_uninhibited(struct camera *camera)
+{
+        if (camera->state == CAMERA_CONFIRMING && !camera->attached)
+                timer_set(&camera->deadline, RUNTIME_DEADLINE);         /* it could not be looked for */
+        if (camera->state != CAMERA_INHIBITED)
+                return;
+        camera->failures = camera->tries = 0;
+        if (camera->mode == CAMERA_MODE_ROM_DFU)
+                camera_event(camera, event_of_rom(camera));
+        else
+                /* Nothing but us would let it go: whether it may is found out by looking. */
+                camera_event(camera, is_wanted(camera) || camera->held ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
 }
 
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match)
@@ -774,7 +813,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                 camera->record.first_seen = camera->record.last_seen;
         snprintf(camera->record.port, sizeof(camera->record.port), "%s", sighting->port);
         camera->failures = 0;
-        camera->overdue = false;
+        camera->overdue = camera->held = false;
         if (mode != CAMERA_MODE_ROM_DFU)
                 camera->word = camera->word_replace = false;
 
@@ -782,6 +821,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
         case CAMERA_MODE_BOOTLOADER:
                 camera->record.bootloader_device = sighting->device;
                 camera->slept = host_slept();
+                camera->disturbed = camera_is_inhibited(camera);
                 camera->old_bootloader = false;
                 camera_event(camera, is_wanted(camera) ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
                 break;
@@ -792,7 +832,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                         camera->rom_visits++;
                         history(camera, HISTORY_ROM_DFU, "it is in ROM DFU mode");
                 }
-                camera_event(camera, match == IDENTITY_KNOWN || camera->may_peek ? EVENT_SEEN_ROM : EVENT_SEEN_ROM_UNPROVEN);
+                camera_event(camera, event_of_rom(camera));
                 break;
         case CAMERA_MODE_RUNTIME:
                 if (!serial_is_shared(sighting->serial))
@@ -823,7 +863,7 @@ void camera_gone(struct camera *camera, bool excused)
         camera->mode = CAMERA_MODE_ABSENT;
         camera->word = camera->word_replace = false;
         camera->gone_at = loop_now(loop_of(camera));
-        camera_event(camera, excused ? EVENT_GONE_EXCUSED : EVENT_GONE);
+        camera_event(camera, excused || camera->disturbed ? EVENT_GONE_EXCUSED : EVENT_GONE);
         if (!is_wanted(camera) && !camera->restored)
                 camera_event(camera, EVENT_FINISHED);
         else if (camera->state == CAMERA_ABSENT && update_is_open(camera->update))

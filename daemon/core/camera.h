@@ -16,6 +16,7 @@
 #include "core/camera-state.h"
 #include "core/diagnosis.h"
 #include "core/identity.h"
+#include "core/inhibit.h"
 #include "core/journal.h"
 #include "core/retry.h"
 #include "core/session.h"
@@ -50,6 +51,8 @@ struct camera {
         enum failure failure;           /* the last of them */
         struct retry retry;             /* and what follows it */
         bool expected;                  /* its bootloader was restored when it was not known who it is: its firmware is looked at */
+        bool held;                      /* we have held it, and not seen it leave since */
+        bool disturbed;                 /* somebody else may have worked on it since its bootloader was seen: that it left tells nothing */
         unsigned restarts;              /* its bootloader showed itself again, and it was not seen running in between */
         bool incomplete;                /* we have begun to overwrite its firmware, and not verified the whole yet */
 
@@ -85,6 +88,9 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
 void camera_gone(struct camera *camera, bool excused);
 /* Something came into the store. */
 void camera_firmware_added(struct camera *camera);
+/* For inhibit.c: hands off from now on; and not any more: what waits is as if just seen. */
+void camera_inhibited(struct camera *camera, enum inhibit_mode mode);
+void camera_uninhibited(struct camera *camera);
 /* It runs, and came out of the old serial bootloader: an update that waits for another one would wait for ever. */
 void camera_has_old_bootloader(struct camera *camera);
 

@@ -39,6 +39,7 @@ enum diagnosis_code {
         DIAGNOSIS_OLD_BOOTLOADER,       /* CDC bootloader: recognised, left alone */
         DIAGNOSIS_NOT_HANDLED,          /* recognised board in a mode that is not handled */
         DIAGNOSIS_UNREADABLE,
+        DIAGNOSIS_INHIBITED,            /* somebody asked for hands off */
         _DIAGNOSIS_CODE_MAX
 };
 DECLARE_ENUM_NAMES(diagnosis_code);
@@ -61,6 +62,7 @@ struct diagnosis_facts {
         enum failure failure;                   /* the last one, and its sentence; detail "": none */
         const char *detail;
         bool update_failed;                     /* given up */
+        const char *inhibited_by, *inhibited_why;       /* NULL: nobody asked for hands off */
 };
 
 struct diagnosis {

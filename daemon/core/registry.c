@@ -66,6 +66,7 @@ int registry_new(const struct session_context *context, const struct registry_se
         registry->next_update = journal_last_update_number(context->journal) + 1;
         TAILQ_INIT(&registry->cameras);
         TAILQ_INIT(&registry->updates);
+        registry_inhibitors_init(registry);
         registry->watch = (struct journal_watch){ .on_reset = on_journal_reset, .userdata = registry };
         journal_watch(context->journal, &registry->watch);
         store_set_blob_in_use(context->store, is_blob_in_use, registry);
@@ -82,6 +83,7 @@ struct registry *registry_free(struct registry *registry)
         if (!registry)
                 return NULL;
         registry->n_observers = 0;
+        registry_inhibitors_deinit(registry);
         journal_unwatch(&registry->watch);
         store_set_blob_in_use(registry->context.store, NULL, NULL);
         store_set_camera_in_use(registry->context.store, NULL, NULL);
@@ -209,6 +211,13 @@ void registry_camera_changed(struct registry *registry, struct camera *camera)
 void registry_update_changed(struct registry *registry, struct update *update)
 {
         TELL(registry, on_update_changed, update);
+}
+
+void registry_inhibitors_changed(struct registry *registry)
+{
+        for (size_t i = 0; i < registry->n_observers; i++)
+                if (registry->observers[i].observer->on_inhibitors_changed)
+                        registry->observers[i].observer->on_inhibitors_changed(registry->observers[i].userdata);
 }
 
 static int add_camera(struct registry *registry, const char *key, struct camera **ret)
@@ -392,6 +401,7 @@ static void give_uid(struct registry *registry, struct camera *camera, const str
         if (camera->stored)
                 (void)journal_rename_camera(registry->context.journal, camera->record.key, result->key);
         store_rename_camera(registry->context.store, camera->record.key, result->key);
+        registry_inhibitors_rename(registry, camera->record.key, result->key);
         snprintf(camera->record.key, sizeof(camera->record.key), "%s", result->key);
         if (camera->update)
                 snprintf(camera->update->record.camera, sizeof(camera->update->record.camera), "%s", result->key);
@@ -506,7 +516,7 @@ static const struct board *missing_board(const struct registry *registry, const 
         if (!serial_is_shared(sighting->serial))
                 return NULL;
         TAILQ_FOREACH(camera, &registry->cameras, link)
-                if (camera_is_missing(camera) && camera->board && camera->board->chip == CHIP_H7)
+                if (camera_is_missing(camera) && camera->board && camera->board->chip == CHIP_H7 && !camera_is_inhibited(camera))
                         board = camera->board;
         return board;
 }
@@ -701,13 +711,8 @@ void registry_firmware_added(struct registry *registry)
 
 bool registry_stop(struct registry *registry)
 {
-        struct camera *camera;
-        bool none = true;
-
-        TAILQ_FOREACH(camera, &registry->cameras, link)
-                if (camera->session && session_step(camera->session) != SESSION_ENDED) {
-                        session_stop(camera->session);
-                        none = false;
-                }
-        return none;
+        if (!registry->stopping)
+                (void)registry_inhibit(registry, NULL, "camrescued", "it is being stopped", INHIBIT_RELEASE, NULL, NULL,
+                                       &registry->stopping);
+        return usb_is_idle(registry->context.usb);
 }

@@ -22,6 +22,7 @@ struct registry_observer {
         void (*on_update_added)(void *userdata, struct update *update);
         void (*on_update_changed)(void *userdata, struct update *update);
         void (*on_update_removed)(void *userdata, struct update *update);
+        void (*on_inhibitors_changed)(void *userdata);
 };
 
 struct registry_settings {
@@ -83,7 +84,8 @@ void registry_reconfigure(struct registry *registry, bool automatic);
 bool registry_is_idle(struct registry *registry);
 /* Something came into the store: cameras that wait for it go on. */
 void registry_firmware_added(struct registry *registry);
-/* Asks every session to stop at its next safe boundary; true when none is left. */
+/* For good: nothing is opened any more, and every session is asked to stop at its next safe boundary; a bootloader whose firmware is
+ * whole is told to leave, an incomplete one stays held (rule 15).  True when nothing is open any more. */
 bool registry_stop(struct registry *registry);
 
 /* --- looking --- */
@@ -101,6 +103,7 @@ size_t registry_working(const struct registry *registry);       /* sessions goin
 /* --- for camera.c --- */
 void registry_camera_changed(struct registry *registry, struct camera *camera);
 void registry_update_changed(struct registry *registry, struct update *update);
+void registry_inhibitors_changed(struct registry *registry);
 /* A new open update for camera, observers told; not yet stored. */
 int registry_new_update(struct registry *registry, struct camera *camera, enum wish wish, struct update **ret);
 const struct registry_settings *registry_settings(const struct registry *registry);

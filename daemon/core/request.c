@@ -168,11 +168,15 @@ static void begin(struct registry *registry, struct camera *camera, const struct
                   const struct wanted *wanted, struct request_result *ret)
 {
         bool now = camera->attached && camera->state != CAMERA_RUNNING;
+        const struct inhibitor *inhibitor = camera_inhibitor(camera);
         struct update *update;
         int r;
 
         snprintf(ret->version, sizeof(ret->version), "%s", wanted->version);
-        if (now)
+        if (now && inhibitor)
+                answer(ret, REQUEST_QUEUED, "held back by %s (%s): begins when that lets go", inhibitor_who(inhibitor),
+                       inhibitor_why(inhibitor));
+        else if (now)
                 answer(ret, REQUEST_UPDATE, "%s begins", wish_to_string(request->wish));
         else if (camera->attached)
                 answer(ret, REQUEST_QUEUED, "it is running: waiting for a replug. Unplug it and plug it in again");
@@ -495,7 +499,7 @@ int registry_cancel(struct registry *registry, struct update *update)
                 return -EALREADY;
         if (camera && camera->update == update && camera->session && session_step(camera->session) != SESSION_ENDED) {
                 update->cancelling = true;      /* at the next safe boundary */
-                session_stop(camera->session);
+                session_stop(camera->session, /* release= */ false);
                 return 0;
         }
         if (camera && camera->update == update) {

@@ -231,6 +231,8 @@ void session_on_machine_step(struct session *s, struct machine_step step)
                 s->on_chunk(s, &machine->chunk);
                 if (s->step == SESSION_ENDED)
                         return;
+                if (s->stopping)
+                        s->enough = true;       /* between two blocks that are read */
         }
         if (s->n_ahead > 0 && step.kind == MACHINE_REQUEST && !s->enough && same_setup(&step.setup, &s->ahead[0])) {
                 /* It is on its way already. */

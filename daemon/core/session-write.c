@@ -88,6 +88,8 @@ static void verify_selected(struct session *s)
 
 static void verify_next(struct session *s)
 {
+        if (session_stops_here(s))
+                return;
         s->on_chunk = NULL;
         for (; s->target < s->n_targets; s->target++, s->unit = 0) {
                 struct target *target = &s->targets[s->target];
@@ -151,10 +153,8 @@ static void write_selected(struct session *s)
 
 static void write_next(struct session *s)
 {
-        if (s->stopping) {
-                session_end(s, SESSION_END_STOPPED, MACHINE_OK, "stopped between two erase units");
+        if (session_stops_here(s))
                 return;
-        }
         for (; s->target < s->n_targets; s->target++, s->unit = 0) {
                 struct target *target = &s->targets[s->target];
 
@@ -190,6 +190,9 @@ static void on_committed(void *userdata, int error)
 {
         struct session *s = userdata;
 
+        s->on_disk = false;
+        if (session_stops_here(s))
+                return;
         if (error < 0) {
                 char text[128];
 
@@ -231,6 +234,7 @@ void session_commit(struct session *s)
                 }
         }
         s->events->on_progress(s->userdata);
+        s->on_disk = true;
         r = journal_sync(s->context.journal, on_committed, s);
         if (r < 0)
                 on_committed(s, r);
