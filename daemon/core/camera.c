@@ -377,6 +377,7 @@ static void camera_disown_board(struct camera *camera)
 static void on_end(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message)
 {
         struct camera *camera = userdata;
+        bool cancelled = update_is_open(camera->update) && camera->update->cancelling;
 
         defer_call(&camera->reap);
         camera_log(camera, LOG_DEBUG, "session: %s (%s)", session_end_to_string(end), message);
@@ -384,8 +385,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         if (camera->update)
                 update_store_units(camera->update);
         /* However it ended, but for well: a cancelled update does not go on. */
-        if (update_is_open(camera->update) && camera->update->cancelling && end != SESSION_END_UPDATED &&
-            end != SESSION_END_ROM_DONE)
+        if (cancelled && end != SESSION_END_UPDATED && end != SESSION_END_ROM_DONE)
                 camera_end_update(camera, UPDATE_CANCELLED, "cancelled", end == SESSION_END_STOPPED ? message : "cancelled");
         switch (end) {
         case SESSION_END_GONE:
@@ -485,7 +485,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_STOPPED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
                 update_waits(camera);
-                camera_event(camera, camera_is_inhibited(camera) ? EVENT_INHIBITED : EVENT_STOPPED);
+                camera_event(camera, cancelled && !camera_is_inhibited(camera) ? EVENT_STOPPED : EVENT_INHIBITED);
                 break;
         case _SESSION_END_MAX:
                 break;
@@ -513,6 +513,9 @@ static void on_reap(void *userdata)
         /* What was missing came while it was being looked at. */
         if (camera->state == CAMERA_NO_FIRMWARE && camera->firmware_added)
                 camera_event(camera, EVENT_FIRMWARE_ADDED);
+        /* They let go before we had. */
+        if (camera->state == CAMERA_INHIBITED && !camera_is_inhibited(camera))
+                camera_uninhibited(camera);
 }
 
 static void close_session(struct camera *camera)

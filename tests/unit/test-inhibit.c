@@ -358,6 +358,28 @@ static void only_the_camera_meant(void **state)
         lab_expect_done(other);
 }
 
+/* Whoever lets go before we had: it goes on, in each step, and no hand is needed. */
+static void lifted_before_it_was_quiet(void **state)
+{
+        for (int step = SESSION_OPENING; step < SESSION_ENDED; step++) {
+                struct lab *lab = *state;
+                struct lab_image *old, *new;
+                struct lab_camera *camera;
+                unsigned quiet = 0;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                camera = begin_update(lab, SIM_OPENMV3, &old, &new);
+                loop_set_work_delay(lab->loop, SLOW_DISK);
+                lab_replug(camera);
+                wait_step(camera, (enum session_step)step, 0);
+                inhibitor_lift(inhibit(lab, camera, "IDE", &quiet));
+                lab_expect_done(camera);
+                lab_expect_flash(camera, new);
+                assert_int_equal(quiet, 0);
+        }
+}
+
 /* The IDE's flow: our half-done write is finished by somebody else, with his own firmware. */
 static void somebody_else_flashes(void **state)
 {
@@ -684,6 +706,7 @@ int main(int argc, char *argv[])
                 CASE("/inhibit/every-step/in-rom", rom_steps),
                 CASE("/inhibit/nothing-is-opened", nothing_is_opened),
                 CASE("/inhibit/only-the-camera-meant", only_the_camera_meant),
+                CASE("/inhibit/lifted-before-it-was-quiet", lifted_before_it_was_quiet),
                 CASE("/inhibit/somebody-else-flashes", somebody_else_flashes),
                 CASE("/inhibit/held-and-cancelled-is-let-go-when-whole", held_and_cancelled),
                 CASE("/inhibit/asked-meanwhile", asked_while_inhibited),
