@@ -76,6 +76,7 @@ enum exit_code verb_retry(struct client *client, int argc, char **argv);
 enum exit_code verb_forget(struct client *client, int argc, char **argv);
 enum exit_code verb_history(struct client *client, int argc, char **argv);
 enum exit_code verb_cancel(struct client *client, int argc, char **argv);
+enum exit_code verb_inhibit(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware_import(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware_list(struct client *client, int argc, char **argv);

@@ -27,6 +27,7 @@ static const char help[] =
 "  restore CAMERA           write back what was saved before overwriting\n"
 "  cancel | retry CAMERA    end its open update safely; try the last once more\n"
 "  history | forget CAMERA  what happened to it; it is not there any more\n"
+"  inhibit [CAMERA...] -- COMMAND      hands off while the command runs\n"
 "  firmware import [FILE|DIR|ZIP...]   add images; nothing named: the IDE's\n"
 "  firmware list | remove ID           what is in the store; take one out\n"
 "\n"
@@ -102,6 +103,12 @@ static const struct verb verbs[] = {
           "Usage: camrescue forget [--saved] CAMERA\n"
           "Forgets a camera that is not attached, and its history.\n\n"
           "  --saved            also delete the images that were saved from it\n" },
+        { "inhibit", verb_inhibit,
+          "Usage: camrescue inhibit [--who NAME] [--why TEXT] [CAMERA...] -- COMMAND [ARGUMENT...]\n"
+          "Runs the command, and camrescued keeps its hands off the cameras (none named: all) until it ends.\n\n"
+          "  --who NAME         who works on them, for people (default: the command's name)\n"
+          "  --why TEXT         and why\n\n"
+          "Ends with the command's exit status: 128 + N if signal N killed it, 126 or 127 if it could not be run.\n" },
         { "firmware", verb_firmware,
           "Usage: camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
           "       camrescue firmware list [--json]\n"

@@ -65,6 +65,12 @@ static int get_attached(sd_bus *connection, const char *path, const char *interf
         return sd_bus_message_append(reply, "b", camera->attached);
 }
 
+static int get_inhibited(sd_bus *connection, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        return sd_bus_message_append(reply, "b", camera_is_inhibited(userdata));
+}
+
 static int get_last_seen(sd_bus *connection, const char *path, const char *interface, const char *property,
                          sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
@@ -303,6 +309,7 @@ const sd_bus_vtable bus_camera_vtable[] = {
         P("Update", "o", get_update),
         P("Automatic", "i", get_automatic),
         P("Saved", "as", get_saved),
+        P("Inhibited", "b", get_inhibited),
         SD_BUS_METHOD_WITH_NAMES("Update", "a{sv}", SD_BUS_PARAM(options), "oss",
                                  SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_update,
                                  SD_BUS_VTABLE_UNPRIVILEGED),

@@ -22,7 +22,7 @@
 
 /* An object with news to tell. */
 struct dirty {
-        const void *object;             /* camera or update; only compared */
+        const void *object;             /* camera, update, or the bus for the manager; only compared */
         char path[BUS_PATH_MAX];
         const char *interface;
 };
@@ -39,9 +39,14 @@ static const char *encode(const char *prefix, const char *name, char path[static
         return path;
 }
 
+const char *bus_camera_key_path(const char *key, char path[static BUS_PATH_MAX])
+{
+        return encode(BUS_CAMERA_PREFIX, key, path);
+}
+
 const char *bus_camera_path(const struct camera *camera, char path[static BUS_PATH_MAX])
 {
-        return encode(BUS_CAMERA_PREFIX, camera->record.key, path);
+        return bus_camera_key_path(camera->record.key, path);
 }
 
 const char *bus_update_path(const struct update *update, char path[static BUS_PATH_MAX])
@@ -343,6 +348,14 @@ static void on_update_removed(void *userdata, struct update *update)
         defer_call(&bus->prepare);
 }
 
+static void on_inhibitors_changed(void *userdata)
+{
+        struct bus *bus = userdata;
+
+        if (!is_marked(bus, bus))
+                mark(bus, bus, BUS_PATH, BUS_MANAGER_INTERFACE);
+}
+
 static const struct registry_observer observer = {
         .on_camera_added = on_camera_added,
         .on_camera_changed = on_camera_changed,
@@ -350,6 +363,7 @@ static const struct registry_observer observer = {
         .on_update_added = on_update_added,
         .on_update_changed = on_update_changed,
         .on_update_removed = on_update_removed,
+        .on_inhibitors_changed = on_inhibitors_changed,
 };
 
 /* --- options --- */
@@ -492,6 +506,7 @@ struct bus *bus_free(struct bus *bus)
         if (!bus)
                 return NULL;
         registry_unobserve(bus->registry, &observer);
+        bus_forget_inhibitions(bus);
         bus_forget_addings(bus);
         bus_forget_tellings(bus);
         bus_forget_askings(bus);
