@@ -27,6 +27,7 @@
 #include "daemon.h"
 #include "edge/bus.h"
 #include "edge/device-monitor.h"
+#include "edge/sleep.h"
 #include "io/usb.h"
 
 #define STOP_DEADLINE (8 * SEC)         /* the longest erase unit's erase and program, and some */
@@ -41,6 +42,7 @@ struct daemon {
         struct usb *usb;
         struct registry *registry;
         struct bus *bus;
+        struct sleep *sleep;
         struct device_monitor *monitor;
         struct timer watchdog;
         struct timer stopping;
@@ -98,6 +100,7 @@ static void tear_down(struct daemon *daemon)
                 return;
         daemon->torn_down = true;
         daemon->monitor = device_monitor_free(daemon->monitor);
+        daemon->sleep = sleep_free(daemon->sleep);
         daemon->bus = bus_free(daemon->bus);
         if (daemon->registry)
                 registry_unobserve(daemon->registry, &status_observer);
@@ -343,6 +346,11 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
         r = bus_take_name(daemon->bus);
         if (r < 0) {
                 log_error("cannot take the name %s: %s", BUS_NAME, r == -EEXIST ? "another camrescued runs" : strerror(-r));
+                return r;
+        }
+        r = sleep_new(daemon->bus, &daemon->sleep);
+        if (r < 0) {
+                log_error("cannot ask for word of the host's sleep: %s", strerror(-r));
                 return r;
         }
         r = loop_on_signal(daemon->loop, SIGTERM, on_terminate, daemon);
