@@ -46,7 +46,7 @@ enum camera_event {
         EVENT_SEEN_OTHER,
         EVENT_SEEN_UNREADABLE,
         EVENT_GONE,                     /* left the bus */
-        EVENT_GONE_EXCUSED,             /* left the bus, and the host slept or the hub went with it: no sign of anything */
+        EVENT_GONE_EXCUSED,             /* left the bus, and the host slept, its hub went, or others worked on it: no sign of anything */
         EVENT_DEADLINE,                 /* the state's timer */
         EVENT_PINNED,
         EVENT_BUSY,                     /* claimed by another program, or no permission yet */

@@ -83,6 +83,11 @@ bool camera_is_missing(const struct camera *camera)
         return !camera->provisional && !camera->attached && (camera->record.suspect || update_is_open(camera->update));
 }
 
+bool camera_is_busy(const struct camera *camera)
+{
+        return camera->attached && usb_has_open(registry_context(camera->registry)->usb, camera->sighting.node);
+}
+
 void camera_store(struct camera *camera)
 {
         if (camera->provisional && !update_is_open(camera->update))

@@ -102,5 +102,7 @@ struct diagnosis camera_diagnosis(const struct camera *camera);
 /* How a person would name it: its serial, else its port. */
 const char *camera_name(const struct camera *camera);
 bool camera_automatic(const struct camera *camera);
+/* Do we have anything of it open, or are about to open or close it? */
+bool camera_is_busy(const struct camera *camera);
 /* Unfinished: absent with an open update or after a silent boot.  (row 3: "missing") */
 bool camera_is_missing(const struct camera *camera);

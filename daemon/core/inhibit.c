@@ -57,7 +57,7 @@ static bool is_quiet(const struct inhibitor *inhibitor)
         const struct camera *camera;
 
         TAILQ_FOREACH(camera, &registry->cameras, link)
-                if (camera->attached && holds_for(inhibitor, camera) && usb_has_open(registry->context.usb, camera->sighting.node))
+                if (holds_for(inhibitor, camera) && camera_is_busy(camera))
                         return false;
         return true;
 }
@@ -80,11 +80,14 @@ static void on_look(void *userdata)
         } while (inhibitor);
 }
 
+void registry_look_quiet(struct registry *registry)
+{
+        defer_call(&registry->look);
+}
+
 static void on_closed(void *userdata)
 {
-        struct registry *registry = userdata;
-
-        defer_call(&registry->look);
+        registry_look_quiet(userdata);
 }
 
 /* --- birth and death --- */

@@ -36,6 +36,9 @@ int registry_inhibit(struct registry *registry, struct camera *camera, const cha
 /* Ends it; what waited goes on.  NULL is fine; returns NULL.  Before registry_free(). */
 struct inhibitor *inhibitor_lift(struct inhibitor *inhibitor);
 
+/* Something that camera_is_busy() tells of has ended: asks again whether it is quiet.  (Of usb devices it is told by itself.) */
+void registry_look_quiet(struct registry *registry);
+
 struct inhibitor *registry_first_inhibitor(struct registry *registry);
 struct inhibitor *registry_next_inhibitor(struct inhibitor *inhibitor);
 const char *inhibitor_who(const struct inhibitor *inhibitor);
