@@ -173,9 +173,9 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         int r;
 
         snprintf(ret->version, sizeof(ret->version), "%s", wanted->version);
-        if (now && inhibitor)
-                answer(ret, REQUEST_QUEUED, "held back by %s (%s): begins when that lets go", inhibitor_who(inhibitor),
-                       inhibitor_why(inhibitor));
+        if (inhibitor)
+                answer(ret, REQUEST_QUEUED, "held back by %s: begins when that lets go%s", inhibitor_who(inhibitor),
+                       now ? "" : camera->attached ? ", and it is unplugged and plugged in again" : ", and it is plugged in");
         else if (now)
                 answer(ret, REQUEST_UPDATE, "%s begins", wish_to_string(request->wish));
         else if (camera->attached)

@@ -23,6 +23,7 @@
 
 #define PORT "3-1.2"
 #define QUIET_MAX (5 * SEC)             /* of these boards; the longest erase unit and what is behind it */
+#define QUIET_AT_ONCE (20 * MSEC)       /* where no erase unit is begun */
 #define SLOW_DISK (40 * MSEC)           /* so that a commit and a reading from the store last */
 
 /* --- a hand on the switch --- */
@@ -180,6 +181,8 @@ static void one_step(struct lab *lab, enum sim_board board, enum session_step st
         inhibitor = stop_by(lab, camera, who);
         print_message("# %s in %s at +%u us: quiet after %u ms\n", who_names[who], session_step_to_string(step), (unsigned)later,
                       (unsigned)((loop_now(lab->loop) - begun) / MSEC));
+        if (step != SESSION_WRITING && loop_now(lab->loop) - begun > QUIET_AT_ONCE)
+                lab_fail(lab, "%s waits for something", session_step_to_string(step));
         assert_false(usb_inproc_is_open(camera->usb));
         expect_whole_units(camera, old, new);
 
@@ -445,7 +448,7 @@ static void asked_while_inhibited(void **state)
         lab_expect_state(camera, CAMERA_PASSING, 5 * SEC);
         inhibitor = inhibit(lab, camera, "IDE", NULL);
         assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
-        assert_true(lab_logged(lab, "held back by IDE (flashing it by hand)"));
+        assert_true(lab_logged(lab, "held back by IDE: begins when that lets go"));
         lab_expect_state(camera, CAMERA_INHIBITED, 0);
         lab_expect_untouched(camera);
         lab_run(lab, 200 * MSEC);
@@ -504,7 +507,8 @@ static void no_suspicion(void **state)
                 if (i == 3) {           /* while a running camera was awaited */
                         lab_expect_state(camera, CAMERA_BOOTING, SEC);
                         inhibitor = inhibit(lab, camera, "IDE", NULL);
-                }
+                } else
+                        lab_expect_state(camera, CAMERA_ABSENT, 0);
                 lab_run(lab, 5 * SEC);
                 inhibitor_lift(inhibitor);
                 lab_run(lab, 30 * SEC);
