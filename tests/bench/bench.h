@@ -19,6 +19,9 @@
 /* Runs bench() on a machine of its own; smoke: told by --smoke.  trace: the machine writes down every request in the file
  * "trace" of the directory.  Returns what main() returns. */
 int bench_main(int argc, char **argv, bool trace, int (*bench)(bool smoke));
+/* For who brings up one machine after another on one directory, which stays: runs part() on a machine made for it, in this process,
+ * which is of no other use afterwards.  Returns what part() returned, 77, or 99. */
+int bench_on(const char *directory, int (*part)(void));
 __attribute__((noreturn, format(printf, 1, 2))) void bench_die(const char *format, ...);
 /* A line of the table. */
 __attribute__((format(printf, 1, 2))) void bench_say(const char *format, ...);
