@@ -167,6 +167,7 @@ struct victim {
         char id[25];                    /* as the daemon calls it */
         char camera[96], state[32], update[96];
         enum { CABLE_IN, CABLE_OUT, CABLE_COMING } cable;
+        uint64_t plugs;                 /* while it is coming: how often it had been plugged in */
         double plug_at, silent_since, runtime_since;
         unsigned replugs, interruptions;
         bool is_broken, is_done;
@@ -573,13 +574,20 @@ static void plug_everything(void)
 
 /* --- the hand --- */
 
+/* It comes when it comes; and a fault may have pulled it again by the time that somebody looks. */
+static void plug_in(struct victim *victim, const char *port, int gap)
+{
+        victim->plugs = look_at(victim->nature->name).counters.plugs;
+        plug(victim->nature->name, port, gap);
+        victim->cable = CABLE_COMING;
+}
+
 static void hand_replugs(struct victim *victim, int gap)
 {
         if (++victim->replugs > REPLUGS_MAX)
                 give_up("%s was plugged in again and again, and gets nowhere", victim->nature->name);
         worker->replugs++;
-        plug(victim->nature->name, random_below(2) ? victim->nature->ports[random_below(3)] : NULL, gap);
-        victim->cable = CABLE_COMING;
+        plug_in(victim, random_below(2) ? victim->nature->ports[random_below(3)] : NULL, gap);
         victim->silent_since = victim->runtime_since = 0;
 }
 
@@ -605,7 +613,7 @@ static void hand_cares_for(struct victim *victim)
 {
         struct machine_answer answer = look_at(victim->nature->name);
 
-        if (victim->cable == CABLE_COMING && answer.is_plugged)
+        if (victim->cable == CABLE_COMING && answer.counters.plugs > victim->plugs)
                 victim->cable = CABLE_IN;
         if (victim->cable == CABLE_IN && !answer.is_plugged) {
                 /* A fault has pulled it. */
@@ -905,10 +913,8 @@ static void prepare_round(void)
                         break_by_fault(i, round->kind);
         }
         prepare_strike();
-        for (size_t i = 0; i < N_VICTIMS; i++) {
-                plug(stage.victims[i].nature->name, NULL, 20 * (int)MSEC);
-                stage.victims[i].cable = CABLE_COMING;
-        }
+        for (size_t i = 0; i < N_VICTIMS; i++)
+                plug_in(&stage.victims[i], NULL, 20 * (int)MSEC);
 }
 
 /* On a machine that has just started, in the middle of a round. */
