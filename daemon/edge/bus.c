@@ -510,8 +510,8 @@ struct bus *bus_free(struct bus *bus)
         bus_forget_addings(bus);
         bus_forget_tellings(bus);
         bus_forget_askings(bus);
-        if (timer_is_set(&bus->flush))
-                on_flush(bus);          /* the last values are never lost */
+        while (bus->n_dirty > 0)
+                on_flush(bus);          /* the last values are never lost, however many there are */
         (void)sd_bus_flush(bus->connection);
         defer_deinit(&bus->prepare);
         timer_deinit(&bus->flush);
