@@ -752,7 +752,8 @@ static bool after_the_strike(void)
                 /* They are back before the daemon goes on, most of them. */
                 if (worker->round.kind == BREAK_UNPLUG_STOP)
                         pull_everything(1.2 * STOPPED);
-                if (random_below(2) == 0) {
+                /* Who does not listen for so long may lose what was said. */
+                if (worker->round.kind == BREAK_UNPLUG_STOP || random_below(2) == 0) {
                         must(ask(&(struct machine_order){ .verb = MACHINE_OVERFLOW }, "").error, "an overflow");
                         worker->overflows++;
                 }
