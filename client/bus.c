@@ -59,6 +59,7 @@ static const struct bus_property camera_properties[] = {
         { "Automatic", 'i', offsetof(struct camera, automatic) },
         { "Saved", 'A', offsetof(struct camera, saved) },
         { "Label", 's', offsetof(struct camera, label) },
+        { "Inhibited", 'b', offsetof(struct camera, inhibited) },
         { NULL, 's', offsetof(struct camera, path) },
 };
 
@@ -910,7 +911,7 @@ enum exit_code bus_error_code(const char *name)
                 return EXIT_NO_DAEMON;
         if (is_one_of(name, no_camera))
                 return EXIT_NO_CAMERA;
-        if (strcmp(name, BUS_NAME ".Error.Failed") == 0)
+        if (strcmp(name, BUS_NAME ".Error.Failed") == 0 || strcmp(name, BUS_NAME ".Error.Timeout") == 0)
                 return EXIT_FAILED;
         if (bus_error_is_denied(name) || is_one_of(name, refused) || strncmp(name, BUS_NAME ".Error.", sizeof(BUS_NAME ".Error.") - 1) == 0)
                 return EXIT_REFUSED;

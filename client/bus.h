@@ -40,7 +40,7 @@ struct camera {
         char **saved;                   /* NULL-terminated; may itself be NULL */
         uint64_t last_seen;
         int32_t automatic;
-        bool attached;
+        bool attached, inhibited;
 };
 
 struct update {

@@ -77,6 +77,8 @@ static unsigned percent(double fraction)
 
 char *camera_doing(const struct camera *camera, const struct update *update, unsigned grain)
 {
+        if (camera->inhibited && (!update_is_open(update) || strcmp(update->step, "waiting") == 0))
+                return strdup("held back");
         if (!update)
                 return strdup("");
         if (!update_is_open(update)) {

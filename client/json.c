@@ -111,7 +111,7 @@ json_t *json_of_camera(const struct camera *camera, const struct update *update)
 
         if (*camera->diagnosis || *camera->diagnosis_text)
                 diagnosis = json_pack("{so so}", "code", json_text(camera->diagnosis), "text", json_text(camera->diagnosis_text));
-        return json_pack("{so so so so so sb so so so so so so so so so so so so so so}",
+        return json_pack("{so so so so so sb so so so so so so so so so so so so so so sb}",
                          "path", json_text(camera->path), "port", json_text(camera->port), "label", json_text(camera->label),
                          "board", json_text(camera->board), "board_name", json_text(camera->board_name),
                          "attached", (int)camera->attached, "mode", json_text(camera->mode), "state", json_text(camera->state),
@@ -121,7 +121,8 @@ json_t *json_of_camera(const struct camera *camera, const struct update *update)
                          "advice", json_text(camera->advice), "device_node", json_text(camera->node),
                          "last_seen", json_time(camera->last_seen),
                          "automatic", camera->automatic < 0 ? json_null() : json_boolean(camera->automatic),
-                         "saved", json_strings(camera->saved), "update", json_of_update(update));
+                         "saved", json_strings(camera->saved), "update", json_of_update(update),
+                         "inhibited", (int)camera->inhibited);
 }
 
 json_t *json_of_error(enum exit_code code, const char *message)

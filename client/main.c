@@ -25,12 +25,13 @@ static const char help[] =
 "          wait CAMERA... --for WHAT  until it is so: runtime, done, absent ...\n"
 "repair    update CAMERA...|--all     write firmware: [--firmware FILE|VERSION]\n"
 "          recover CAMERA             your word that it is one: [--board M7]\n"
-"          restore | cancel CAMERA    write back what was saved; end an update\n"
-"          label CAMERA TEXT          a name of its own\n"
+"          restore|cancel|retry CAMERA  what was saved; end, repeat an update\n"
+"cameras   history | forget CAMERA    what happened to it; it is not there now\n"
+"          label CAMERA TEXT | notify   a name of its own; desktop notifications\n"
+"          inhibit [CAMERA...] -- COMMAND     hands off while that runs\n"
 "firmware  firmware fetch [VERSION]           get a release; none named: newest\n"
 "          firmware import [FILE|DIR|ZIP...]  nothing named: the IDE's folder\n"
 "          firmware list | remove ID          what is in the store; take one out\n"
-"desktop   notify                     notifications, as a user service\n"
 "\n"
 "  --json           print JSON only, errors too   --help     this, or of a VERB\n"
 "  --host HOST      that machine's daemon, by ssh --version  of the client\n"
@@ -113,6 +114,27 @@ static const struct verb verbs[] = {
           "Shows on the desktop what becomes of cameras and what needs a hand, until the\n"
           "session ends. The user service camrescue-notify.service runs it; one is enough.\n\n"
           "  --json             print a line for each notification\n" },
+        { "retry", verb_retry,
+          "Usage: camrescue retry [OPTIONS] CAMERA\n"
+          "Its last update once more, if that was given up, refused or cancelled.\n\n"
+          WAITING_HELP },
+        { "history", verb_history,
+          "Usage: camrescue history [--json] [-n LINES] CAMERA\n"
+          "What happened to a camera: updates, interruptions, silent boots.\n\n"
+          "  -n, --lines LINES  only the newest so many\n" },
+        { "forget", verb_forget,
+          "Usage: camrescue forget [--saved] CAMERA\n"
+          "Forgets a camera that is not attached, and its history.\n\n"
+          "  --saved            also delete the images that were saved from it\n" },
+        { "inhibit", verb_inhibit,
+          "Usage: camrescue inhibit [--who NAME] [--why TEXT] [CAMERA...] --\n"
+          "                         COMMAND [ARGUMENT...]\n"
+          "Runs the command, and camrescued keeps its hands off the cameras (none named:\n"
+          "all) until it ends.\n\n"
+          "  --who NAME         who works on them (default: the command's name)\n"
+          "  --why TEXT         and why\n\n"
+          "Ends with the command's exit status: 128 + N if signal N killed it, 126 or 127\n"
+          "if it could not be run.\n" },
         { "firmware", verb_firmware,
           "Usage: camrescue firmware fetch [OPTIONS] [VERSION]\n"
           "       camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
@@ -263,7 +285,7 @@ enum exit_code client_needs_descriptors(const struct client *client, const char 
 {
         if (!client->host)
                 return EXIT_DONE;
-        return client_fail(client, EXIT_REFUSED, "Files do not pass over ssh to the daemon of %s. Do it there, with files that are there: "
+        return client_fail(client, EXIT_REFUSED, "Files do not pass over ssh to the daemon of %s. Do it there, with what is there: "
                            "ssh %s camrescue %s", client->host, client->host, command);
 }
 

@@ -30,6 +30,7 @@ static const char *const camera_state_names[_CAMERA_STATE_MAX] = {
         [CAMERA_LEFT_ALONE] = "left-alone",
         [CAMERA_UNREADABLE] = "unreadable",
         [CAMERA_FAILED] = "failed",
+        [CAMERA_INHIBITED] = "inhibited",
 };
 DEFINE_ENUM_NAMES(camera_state, _CAMERA_STATE_MAX);
 
@@ -59,6 +60,7 @@ static const char *const camera_event_names[_CAMERA_EVENT_MAX] = {
         [EVENT_REQUESTED] = "requested",
         [EVENT_FIRMWARE_ADDED] = "firmware-added",
         [EVENT_FINISHED] = "finished",
+        [EVENT_INHIBITED] = "inhibited",
 };
 DEFINE_ENUM_NAMES(camera_event, _CAMERA_EVENT_MAX);
 
@@ -117,6 +119,8 @@ static const struct {
         { CAMERA_ASKING,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_FAILED,      EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_FAILED,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
+        { CAMERA_INHIBITED,   EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
+        { CAMERA_INHIBITED,   EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
 
         /* A session. */
         { CAMERA_OPENING,   EVENT_PINNED,            { CAMERA_EXAMINING,  EFFECT_NONE } },
@@ -138,6 +142,12 @@ static const struct {
         { CAMERA_UPDATING,  EVENT_HOLD,              { CAMERA_ASKING,     EFFECT_CLOSE } },
         { CAMERA_UPDATING,  EVENT_STOPPED,           { CAMERA_ASKING,     EFFECT_CLOSE } },
         { CAMERA_FAILED,    EVENT_DEADLINE,          { CAMERA_OPENING,    EFFECT_OPEN } },
+
+        /* Hands off. */
+        { CAMERA_OPENING,   EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_BLOCKED,   EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_EXAMINING, EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_UPDATING,  EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
 
         /* A person, or the store, changes what can be done. */
         { CAMERA_PASSING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
@@ -204,6 +214,7 @@ bool camera_state_has_session(enum camera_state state)
         case CAMERA_LEFT_ALONE:
         case CAMERA_UNREADABLE:
         case CAMERA_FAILED:
+        case CAMERA_INHIBITED:
         case _CAMERA_STATE_MAX:
                 return false;
         }

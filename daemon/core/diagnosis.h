@@ -11,6 +11,7 @@
 
 #include "core/camera-state.h"
 #include "core/identity.h"
+#include "core/retry.h"
 #include "core/verdict.h"
 
 enum diagnosis_code {
@@ -33,10 +34,12 @@ enum diagnosis_code {
         DIAGNOSIS_NOT_SEEN,             /* verified, not seen again */
         DIAGNOSIS_IGNORES_DETACH,
         DIAGNOSIS_FAILED,               /* detail says how */
+        DIAGNOSIS_STATE_DIRECTORY,      /* what is wanted could not be written down */
         DIAGNOSIS_REFUSED,              /* the verdict, reason says which row */
         DIAGNOSIS_OLD_BOOTLOADER,       /* CDC bootloader: recognised, left alone */
         DIAGNOSIS_NOT_HANDLED,          /* recognised board in a mode that is not handled */
         DIAGNOSIS_UNREADABLE,
+        DIAGNOSIS_INHIBITED,            /* somebody asked for hands off */
         _DIAGNOSIS_CODE_MAX
 };
 DECLARE_ENUM_NAMES(diagnosis_code);
@@ -56,7 +59,10 @@ struct diagnosis_facts {
         unsigned ran_between;                   /* how often it ran since it was first seen in ROM DFU */
         bool automatic;
         bool permission;                        /* blocked by missing permission, not by another program */
-        const char *detail;                     /* of the last failure; "" none */
+        enum failure failure;                   /* the last one, and its sentence; detail "": none */
+        const char *detail;
+        bool update_failed;                     /* given up */
+        const char *inhibited_by, *inhibited_why;       /* NULL: nobody asked for hands off */
 };
 
 struct diagnosis {

@@ -182,6 +182,7 @@ end() {
 }
 
 exits() { [ "$code" -eq "$1" ]; }
+out_is() { [ "$(cat "$tmp/out")" = "$1" ] || { cat "$tmp/out"; return 1; }; }
 out_has() { grep -qF -- "$1" "$tmp/out"; }
 out_lacks() { ! grep -qF -- "$1" "$tmp/out"; }
 out_matches() { grep -qE -- "$1" "$tmp/out"; }

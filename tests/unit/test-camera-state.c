@@ -19,7 +19,7 @@
 #include "core/camera-state.h"
 
 /* One letter per state and effect, so that the whole matrix can be seen at once. */
-static const char state_letters[_CAMERA_STATE_MAX + 1] = "ASWPBROKEQULCNJXZYF";
+static const char state_letters[_CAMERA_STATE_MAX + 1] = "ASWPBROKEQULCNJXZYFH";
 static const char effect_letters[_CAMERA_EFFECT_MAX + 1] = "-ocrltsnbva";
 
 #define FIRST_COLUMN EVENT_GONE
@@ -27,26 +27,27 @@ static const char effect_letters[_CAMERA_EFFECT_MAX + 1] = "-ocrltsnbva";
 
 /* What comes after the sightings, which mean the same in every state; "..": stays, nothing happens. */
 static const char *const matrix[_CAMERA_STATE_MAX] = {
-        /*                       gone exc  dead pin  busy opf  wri  rel  hold nofw soun romd upd  upf  stop req  fwad fin */
-        [CAMERA_ABSENT]      = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..",
-        [CAMERA_SILENT]      = " S-   A-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..",
-        [CAMERA_WAITING]     = " W-   W-   Wv   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   A-",
-        [CAMERA_PASSING]     = " Br   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
-        [CAMERA_BOOTING]     = " B-   A-   Ss   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_RUNNING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_OPENING]     = " Wc   Wc   ..   E-   Kt   Ft   ..   ..   ..   ..   ..   ..   ..   ..   Qc   Oo   ..   ..",
-        [CAMERA_BLOCKED]     = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_EXAMINING]   = " Wc   Wc   ..   ..   ..   ..   U-   Ll   Qc   Nc   Jc   ..   Cl   Ft   Qc   Oo   ..   ..",
-        [CAMERA_ASKING]      = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
-        [CAMERA_UPDATING]    = " Wc   Wc   ..   ..   ..   ..   ..   ..   Qc   ..   ..   Jc   Cl   Ft   Qc   ..   ..   ..",
-        [CAMERA_RELEASING]   = " Br   Ac   Fc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_CONFIRMING]  = " Cr   Cr   Sn   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_NO_FIRMWARE] = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   Oo   ..",
-        [CAMERA_JUMPER]      = " Wb   Wb   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
-        [CAMERA_UNPROVEN]    = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
-        [CAMERA_LEFT_ALONE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_UNREADABLE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_FAILED]      = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
+        /*                       gone exc  dead pin  busy opf  wri  rel  hold nofw soun romd upd  upf  stop req  fwad fin  inh */
+        [CAMERA_ABSENT]      = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..   ..",
+        [CAMERA_SILENT]      = " S-   A-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..   ..",
+        [CAMERA_WAITING]     = " W-   W-   Wv   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   A-   ..",
+        [CAMERA_PASSING]     = " Br   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..",
+        [CAMERA_BOOTING]     = " B-   A-   Ss   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_RUNNING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_OPENING]     = " Wc   Wc   ..   E-   Kt   Ft   ..   ..   ..   ..   ..   ..   ..   ..   Qc   Oo   ..   ..   Hc",
+        [CAMERA_BLOCKED]     = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Hc",
+        [CAMERA_EXAMINING]   = " Wc   Wc   ..   ..   ..   ..   U-   Ll   Qc   Nc   Jc   ..   Cl   Ft   Qc   Oo   ..   ..   Hc",
+        [CAMERA_ASKING]      = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..",
+        [CAMERA_UPDATING]    = " Wc   Wc   ..   ..   ..   ..   ..   ..   Qc   ..   ..   Jc   Cl   Ft   Qc   ..   ..   ..   Hc",
+        [CAMERA_RELEASING]   = " Br   Ac   Fc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_CONFIRMING]  = " Cr   Cr   Sn   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_NO_FIRMWARE] = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   Oo   ..   ..",
+        [CAMERA_JUMPER]      = " Wb   Wb   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..",
+        [CAMERA_UNPROVEN]    = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..",
+        [CAMERA_LEFT_ALONE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_UNREADABLE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_FAILED]      = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..",
+        [CAMERA_INHIBITED]   = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
 };
 
 static bool is_attached(enum camera_state state)
@@ -72,6 +73,7 @@ static bool is_attached(enum camera_state state)
         case CAMERA_LEFT_ALONE:
         case CAMERA_UNREADABLE:
         case CAMERA_FAILED:
+        case CAMERA_INHIBITED:
         case _CAMERA_STATE_MAX:
                 return true;
         }

@@ -611,6 +611,54 @@ static void pulled_at_every_stage(void **state)
                 }
 }
 
+static uint64_t transfers_time(const struct lab_camera *camera, size_t bytes)
+{
+        return (bytes + 4095) / 4096 * sim_camera_transfer_time(camera->sim, 4096);
+}
+
+/* Pulled at 60 %, between two blocks or while one is programmed: programmed is at most one erase unit more than without, and from the
+ * replug until it is verified it takes no longer than what is left to write, one reading of the image, and a second. */
+static void what_an_accident_costs(void **state)
+{
+        static const enum sim_fault_kind kinds[] = { SIM_FAULT_UNPLUG_DATA, SIM_FAULT_UNPLUG_STATUS, SIM_FAULT_UNPLUG_FLASH };
+        struct lab *lab = *state;
+
+        for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
+                bool in_flash = kinds[k] == SIM_FAULT_UNPLUG_FLASH;
+                uint32_t unit = 0x20000 + 2 * 0x40000;
+                struct lab_image *new;
+                struct lab_camera *camera;
+                uint64_t begin, left;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                camera = begin_update(lab, SIM_OPENMV3, &new);
+                lab_unplug(camera);
+                lab_reset_counters(camera);
+                lab_plug(camera, PORT);
+                lab_wait_writing(camera, new->size * 6 / 10, 60 * SEC);
+                sim_camera_add_fault(camera->sim, &(struct sim_fault){
+                        .kind = kinds[k], .request_type = in_flash ? 0xa1 : 0x21, .request = in_flash ? 3 : 1, .length = 2048 });
+                lab_expect_state(camera, CAMERA_WAITING, SEC);
+                assert_false(sim_camera_is_powered(camera->sim));
+                sim_camera_clear_faults(camera->sim);
+
+                left = sim_camera_flash_time(camera->sim, "FIRMWARE", new->size) - sim_camera_flash_time(camera->sim, "FIRMWARE", unit) +
+                       transfers_time(camera, new->size - unit) +
+                       2 * ((new->size - unit + 4095) / 4096) * sim_camera_transfer_time(camera->sim, 6);
+                lab_plug(camera, "5-1");
+                lab_expect_state(camera, CAMERA_UPDATING, 60 * SEC);
+                begin = lab_counters(camera).configured_at_us;
+                lab_expect_state(camera, CAMERA_CONFIRMING, 60 * SEC);
+                if (loop_now(lab->loop) - begin > left + transfers_time(camera, new->size) + SEC)
+                        lab_fail(lab, "verified after %.2f s, with %.2f s left to write", (double)(loop_now(lab->loop) - begin) / SEC,
+                                 (double)left / SEC);
+                expect_updated(camera, new);
+                assert_true(lab_counters(camera).programmed_bytes <= new->size + 0x40000);
+                assert_null(store_saved(lab->store, camera->key, "FIRMWARE"));
+        }
+}
+
 static void restarted_in_the_middle(void **state)
 {
         static const uint64_t places[] = { 1, 4096, 100000, 0x20000, 700000, 1333696 };
@@ -2041,6 +2089,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/update/in-the-bootloader-already", in_the_bootloader_already),
                 STORY("/recovery/D/pulled-at-many-places", pulled_at_many_places),
                 STORY("/recovery/D/pulled-at-every-stage-of-every-request", pulled_at_every_stage),
+                STORY("/recovery/D/what-an-accident-costs", what_an_accident_costs),
                 STORY("/recovery/D/restarted-in-the-middle", restarted_in_the_middle),
                 STORY("/recovery/D/restarted-while-it-is-away", restarted_while_it_is_away),
                 STORY("/recovery/D/unattended-and-pulled-again-and-again", unattended_and_pulled),
