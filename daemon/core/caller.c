@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "core/caller.h"
+#include "core/inhibit.h"
 #include "core/registry.h"
 #include "io/tty.h"
 #include "protocol/runtime.h"
@@ -70,7 +71,7 @@ bool caller_may_call(const struct camera *camera)
 {
         const struct registry_settings *settings = registry_settings(camera->registry);
 
-        return settings->serial_port && camera->attached && camera->mode == CAMERA_MODE_RUNTIME && !camera->provisional &&
+        return settings->serial_port && !camera_is_inhibited(camera) && camera->attached && camera->mode == CAMERA_MODE_RUNTIME && !camera->provisional &&
                camera->board && camera->board->support == BOARD_DFU && !camera->old_bootloader;
 }
 
@@ -96,6 +97,9 @@ void caller_consider(struct camera *camera)
                 return;
         }
         if (camera->state != CAMERA_RUNNING || camera->trouble != CALL_FINE)
+                return;
+        /* Nobody's script is interrupted for an update that could not be begun. */
+        if (!journal_writable(registry_context(camera->registry)->journal))
                 return;
         if (camera->calls < CALLS_MAX) {
                 camera_event(camera, EVENT_CALL);
@@ -431,6 +435,7 @@ void caller_drop(struct camera *camera)
         TAILQ_REMOVE(&call->caller->calls, call, link);
         timer_deinit(&call->timer);
         free(call);
+        registry_look_quiet(camera->registry);
 }
 
 void caller_port_appeared(struct caller *caller, const char *port)

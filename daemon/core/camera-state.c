@@ -33,6 +33,7 @@ static const char *const camera_state_names[_CAMERA_STATE_MAX] = {
         [CAMERA_LEFT_ALONE] = "left-alone",
         [CAMERA_UNREADABLE] = "unreadable",
         [CAMERA_FAILED] = "failed",
+        [CAMERA_INHIBITED] = "inhibited",
 };
 DEFINE_ENUM_NAMES(camera_state, _CAMERA_STATE_MAX);
 
@@ -65,6 +66,7 @@ static const char *const camera_event_names[_CAMERA_EVENT_MAX] = {
         [EVENT_CALL] = "call",
         [EVENT_CALLED] = "called",
         [EVENT_CALL_FAILED] = "call-failed",
+        [EVENT_INHIBITED] = "inhibited",
 };
 DEFINE_ENUM_NAMES(camera_event, _CAMERA_EVENT_MAX);
 
@@ -128,6 +130,8 @@ static const struct {
         { CAMERA_ASKING,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_FAILED,      EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_FAILED,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
+        { CAMERA_INHIBITED,   EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
+        { CAMERA_INHIBITED,   EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
 
         /* A running camera is asked to restart into its bootloader. */
         { CAMERA_RUNNING,    EVENT_CALL,             { CAMERA_CALLING,    EFFECT_CALL } },
@@ -161,6 +165,13 @@ static const struct {
         { CAMERA_UPDATING,  EVENT_HOLD,              { CAMERA_ASKING,     EFFECT_CLOSE } },
         { CAMERA_UPDATING,  EVENT_STOPPED,           { CAMERA_ASKING,     EFFECT_CLOSE } },
         { CAMERA_FAILED,    EVENT_DEADLINE,          { CAMERA_OPENING,    EFFECT_OPEN } },
+
+        /* Hands off. */
+        { CAMERA_OPENING,   EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_BLOCKED,   EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_EXAMINING, EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_UPDATING,  EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_CALLING,   EVENT_INHIBITED,         { CAMERA_RUNNING,    EFFECT_NONE } },
 
         /* A person, or the store, changes what can be done. */
         { CAMERA_PASSING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
@@ -231,6 +242,7 @@ bool camera_state_has_session(enum camera_state state)
         case CAMERA_LEFT_ALONE:
         case CAMERA_UNREADABLE:
         case CAMERA_FAILED:
+        case CAMERA_INHIBITED:
         case _CAMERA_STATE_MAX:
                 return false;
         }

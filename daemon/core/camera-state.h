@@ -35,6 +35,7 @@ enum camera_state {
         CAMERA_LEFT_ALONE,      /* recognised, named, not handled */
         CAMERA_UNREADABLE,      /* something is connected and does not answer */
         CAMERA_FAILED,          /* what was tried ended badly; tried again, or a hand is needed */
+        CAMERA_INHIBITED,       /* attached, and somebody asked us to keep our hands off (inhibit.h) */
         _CAMERA_STATE_MAX
 };
 DECLARE_ENUM_NAMES(camera_state);
@@ -48,7 +49,7 @@ enum camera_event {
         EVENT_SEEN_OTHER,
         EVENT_SEEN_UNREADABLE,
         EVENT_GONE,                     /* left the bus */
-        EVENT_GONE_EXCUSED,             /* left the bus, and the host slept or the hub went with it: no sign of anything */
+        EVENT_GONE_EXCUSED,             /* left the bus, and the host slept, its hub went, or others worked on it: no sign of anything */
         EVENT_DEADLINE,                 /* the state's timer */
         EVENT_PINNED,
         EVENT_BUSY,                     /* claimed by another program, or no permission yet */
@@ -61,13 +62,14 @@ enum camera_event {
         EVENT_ROM_DONE,                 /* ROM: bootloader restored and verified */
         EVENT_UPDATED,                  /* everything verified and the camera told to leave */
         EVENT_UPDATE_FAILED,
-        EVENT_STOPPED,                  /* stopped at a safe boundary (cancel, inhibit, shutdown) */
+        EVENT_STOPPED,                  /* stopped at a safe boundary, because it was cancelled */
         EVENT_REQUESTED,                /* a person asked for something */
         EVENT_FIRMWARE_ADDED,
         EVENT_FINISHED,                 /* nothing is unfinished any more */
         EVENT_CALL,                     /* it runs, and a person's update waits for its bootloader */
         EVENT_CALLED,                   /* it was told to restart */
         EVENT_CALL_FAILED,              /* and will not: a hand is needed */
+        EVENT_INHIBITED,                /* hands off: not opened, or stopped at a safe boundary; when that is lifted it is seen anew */
         _CAMERA_EVENT_MAX
 };
 DECLARE_ENUM_NAMES(camera_event);

@@ -27,11 +27,13 @@ static const char *const diagnosis_code_names[_DIAGNOSIS_CODE_MAX] = {
         [DIAGNOSIS_NOT_SEEN] = "verified-not-seen",
         [DIAGNOSIS_IGNORES_DETACH] = "ignores-detach",
         [DIAGNOSIS_FAILED] = "failed",
+        [DIAGNOSIS_STATE_DIRECTORY] = "state-directory",
         [DIAGNOSIS_REFUSED] = "refused",
         [DIAGNOSIS_OLD_BOOTLOADER] = "old-bootloader",
         [DIAGNOSIS_NOT_HANDLED] = "not-handled",
         [DIAGNOSIS_UNREADABLE] = "unreadable",
         [DIAGNOSIS_STAYS_IN_BOOTLOADER] = "stays-in-bootloader",
+        [DIAGNOSIS_INHIBITED] = "inhibited",
 };
 DEFINE_ENUM_NAMES(diagnosis_code, _DIAGNOSIS_CODE_MAX);
 
@@ -160,8 +162,27 @@ static const char *why_a_hand_is_needed(enum call_trouble trouble)
         return "an update waits for it";
 }
 
+/* What goes on by itself, or at the next plug-in, does so when they let go. */
+static bool is_held_back(const struct diagnosis_facts *f)
+{
+        return f->inhibited_by && (f->state == CAMERA_INHIBITED || f->state == CAMERA_WAITING || f->state == CAMERA_BLOCKED ||
+                                   (f->state == CAMERA_RUNNING && f->update_open));
+}
+
+static struct diagnosis held_back(const struct diagnosis_facts *f)
+{
+        struct diagnosis d = { .code = DIAGNOSIS_INHIBITED };
+
+        snprintf(d.text, sizeof(d.text), "held back by %s: %s", f->inhibited_by, f->inhibited_why);
+        snprintf(d.advice, sizeof(d.advice), "It goes on when %s lets go%s.", f->inhibited_by,
+                 f->state == CAMERA_WAITING ? " and it is plugged in again" : "");
+        return d;
+}
+
 struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
 {
+        if (is_held_back(f))
+                return held_back(f);
         switch (f->state) {
         case CAMERA_ABSENT:
         case CAMERA_PASSING:
@@ -172,6 +193,7 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
         case CAMERA_RELEASING:
         case CAMERA_CONFIRMING:
         case CAMERA_RESTARTING:
+        case CAMERA_INHIBITED:          /* until it is opened again, in this same moment */
                 return none();
         case CAMERA_STAYING:
                 return say(DIAGNOSIS_STAYS_IN_BOOTLOADER,
@@ -242,6 +264,12 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                            "No software can reach it: try another cable and port. If it is the same in ROM DFU mode, the "
                            "camera's USB lines are damaged.");
         case CAMERA_FAILED:
+                if (f->detail[0] && f->failure == FAILURE_STATE_DIRECTORY)
+                        return say(DIAGNOSIS_STATE_DIRECTORY, f->detail,
+                                   "Make room there, or make it writable: it goes on by itself within a minute.");
+                if (f->detail[0] && f->update_failed)
+                        return say(DIAGNOSIS_FAILED, f->detail, "Its update was given up: see camrescue history %s. With another cable, hub "
+                                   "or port it may go well: camrescue retry %s", f->name, f->name);
                 if (f->detail[0])
                         return say(DIAGNOSIS_FAILED, f->detail, "Unplug it and plug it in again, with another cable if it repeats; "
                                    "or: camrescue recover %s", f->name);

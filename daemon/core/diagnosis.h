@@ -11,6 +11,7 @@
 
 #include "core/camera-state.h"
 #include "core/identity.h"
+#include "core/retry.h"
 #include "core/verdict.h"
 
 enum diagnosis_code {
@@ -33,11 +34,13 @@ enum diagnosis_code {
         DIAGNOSIS_NOT_SEEN,             /* verified, not seen again */
         DIAGNOSIS_IGNORES_DETACH,
         DIAGNOSIS_FAILED,               /* detail says how */
+        DIAGNOSIS_STATE_DIRECTORY,      /* what is wanted could not be written down */
         DIAGNOSIS_REFUSED,              /* the verdict, reason says which row */
         DIAGNOSIS_OLD_BOOTLOADER,       /* CDC bootloader: recognised, left alone */
         DIAGNOSIS_NOT_HANDLED,          /* recognised board in a mode that is not handled */
         DIAGNOSIS_UNREADABLE,
         DIAGNOSIS_STAYS_IN_BOOTLOADER,  /* and not through us */
+        DIAGNOSIS_INHIBITED,            /* somebody asked for hands off */
         _DIAGNOSIS_CODE_MAX
 };
 DECLARE_ENUM_NAMES(diagnosis_code);
@@ -71,7 +74,10 @@ struct diagnosis_facts {
         bool automatic;
         enum call_trouble trouble;              /* of a camera that runs */
         bool permission;                        /* blocked by missing permission, not by another program */
-        const char *detail;                     /* of the last failure; "" none */
+        enum failure failure;                   /* the last one, and its sentence; detail "": none */
+        const char *detail;
+        bool update_failed;                     /* given up */
+        const char *inhibited_by, *inhibited_why;       /* NULL: nobody asked for hands off */
 };
 
 struct diagnosis {

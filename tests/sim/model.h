@@ -191,6 +191,11 @@ void sim_camera_flash_blank(struct sim_camera *camera, bool external, uint32_t a
 /* Partition by name ("FIRMWARE"), offset within it. */
 int sim_camera_partition_poke(struct sim_camera *camera, const char *partition, uint32_t offset, const void *data, size_t size);
 int sim_camera_partition_read(const struct sim_camera *camera, const char *partition, uint32_t offset, void *data, size_t size);
+/* What stands in its flash (damage of half-written words included) and where its jumper is, to a file, and from there into the same
+ * camera made anew: it outlives the machine that simulates it.  As cold as a camera is without power: -EBUSY with it.
+ * -EINVAL: the file is not that of a camera with this unique id and geometry, or is damaged; then nothing was changed. */
+int sim_camera_save(const struct sim_camera *camera, FILE *f);
+int sim_camera_load(struct sim_camera *camera, FILE *f);
 /* Writes config.bootloader's own program (sim_image_bootloader()) into flash. */
 void sim_camera_install_bootloader(struct sim_camera *camera);
 

@@ -676,6 +676,10 @@ void usb_inproc_fail_open(struct usb_inproc_camera *camera, int error, unsigned 
 struct usb {
         struct usb_inproc *host;
         unsigned n_open;
+        LIST_HEAD(, usb_device) devices;
+        LIST_HEAD(, usb_opening) openings;
+        void (*on_closed)(void *userdata);
+        void *closed_userdata;
 };
 
 enum request_state {
@@ -714,10 +718,12 @@ struct usb_device {
         struct defer next;              /* the device is given the next request */
         struct timer tell;              /* the owner hears of the end of the first */
         bool telling, freed;
+        LIST_ENTRY(usb_device) link;
 };
 
 struct usb_opening {
         struct usb *usb;
+        LIST_ENTRY(usb_opening) link;
         struct attachment *attachment;
         uint8_t interface;
         struct request request;
@@ -766,6 +772,33 @@ struct usb *usb_free(struct usb *usb)
 bool usb_is_idle(const struct usb *usb)
 {
         return usb->n_open == 0;
+}
+
+bool usb_has_open(const struct usb *usb, const char *node)
+{
+        const struct usb_opening *opening;
+        const struct usb_device *device;
+
+        LIST_FOREACH(opening, &usb->openings, link)
+                if (strcmp(opening->node, node) == 0)
+                        return true;
+        LIST_FOREACH(device, &usb->devices, link)
+                if (strcmp(device->attachment->sighting.node, node) == 0)
+                        return true;
+        return false;
+}
+
+void usb_watch_closed(struct usb *usb, void (*fn)(void *userdata), void *userdata)
+{
+        usb->on_closed = fn;
+        usb->closed_userdata = userdata;
+}
+
+static void one_less(struct usb *usb)
+{
+        usb->n_open--;
+        if (usb->on_closed)
+                usb->on_closed(usb->closed_userdata);
 }
 
 static struct request *nth(struct usb_device *device, size_t i)
@@ -849,7 +882,8 @@ static void device_close(struct usb_device *device)
         timer_deinit(&device->timeout);
         timer_deinit(&device->tell);
         defer_deinit(&device->next);
-        device->usb->n_open--;
+        LIST_REMOVE(device, link);
+        one_less(device->usb);
         free(device);
 }
 
@@ -990,8 +1024,9 @@ static void opening_end(struct usb_opening *opening, int error, struct usb_devic
         void *userdata = opening->userdata;
         bool abandoned = opening->abandoned;
 
+        LIST_REMOVE(opening, link);
         if (error < 0)
-                opening->usb->n_open--;
+                one_less(opening->usb);
         if (opening->attachment)
                 attachment_unref(opening->attachment);
         timer_deinit(&opening->deadline);
@@ -1029,6 +1064,7 @@ static void opening_claim(struct usb_opening *opening)
         device->usb = opening->usb;
         device->attachment = attachment_ref(attachment);
         device->interface = opening->interface;
+        LIST_INSERT_HEAD(&device->usb->devices, device, link);
         attachment->claimed_by_us |= bit;
         timer_init(&device->timeout, opening->usb->host->loop, on_timeout, device);
         timer_init(&device->tell, opening->usb->host->loop, on_tell, device);
@@ -1106,6 +1142,7 @@ int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t dead
         timer_set(&opening->deadline, deadline);
         defer_call(&opening->later);
         usb->n_open++;
+        LIST_INSERT_HEAD(&usb->openings, opening, link);
         *ret = opening;
         return 0;
 }
