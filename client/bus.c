@@ -10,12 +10,14 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "client/bus.h"
 #include "client/text.h"
 
 /* For answers from memory; SYSTEMD_BUS_TIMEOUT in the environment overrides it (systemd's ENVIRONMENT.md). */
 #define READ_TIMEOUT_USEC (10 * UINT64_C(1000000))
+#define PEEK_TIMEOUT_USEC (800 * UINT64_C(1000))
 /* A person may be typing his password into polkit's dialogue. */
 #define CALL_TIMEOUT_USEC (120 * UINT64_C(1000000))
 
@@ -56,6 +58,8 @@ static const struct bus_property camera_properties[] = {
         { "Update", 'o', offsetof(struct camera, update) },
         { "Automatic", 'i', offsetof(struct camera, automatic) },
         { "Saved", 'A', offsetof(struct camera, saved) },
+        { "Label", 's', offsetof(struct camera, label) },
+        { "Inhibited", 'b', offsetof(struct camera, inhibited) },
         { NULL, 's', offsetof(struct camera, path) },
 };
 
@@ -345,6 +349,19 @@ static int compare_cameras(const void *pa, const void *pb)
         return c ? c : strcmp(a->path, b->path);
 }
 
+static uint64_t monotonic(void)
+{
+        struct timespec now = { .tv_sec = 0 };
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+static void feed_rate(struct update *update)
+{
+        rate_feed(&update->rate, monotonic(), update->step, update->bytes_done, update->progress);
+}
+
 /* --- reading --- */
 
 /* a{sa{sv}} of one object.  *ret_camera, *ret_update: which it was. */
@@ -371,6 +388,8 @@ static int interfaces_read(struct bus *bus, sd_bus_message *m, const char *path,
                         r = update_add(bus, path, ret_update);
                         if (r >= 0)
                                 r = bus_properties_read(m, update_properties, *ret_update);
+                        if (r >= 0)
+                                feed_rate(*ret_update);
                 } else {
                         r = sd_bus_message_skip(m, "a{sv}");
                 }
@@ -444,7 +463,7 @@ static int on_objects(sd_bus_message *m, void *userdata, sd_bus_error *error)
                         lost(bus);
                 return 0;
         }
-        if (objects_read(bus, m) < 0) {
+        if (objects_read(bus, m) < 0 || (!bus->daemon && remember_daemon(bus, sd_bus_message_get_sender(m)) < 0)) {
                 lost(bus);
                 return 0;
         }
@@ -554,6 +573,7 @@ static int on_properties_changed(struct bus *bus, sd_bus_message *m)
                 r = bus_properties_read(m, update_properties, update);
                 if (r < 0)
                         return r;
+                feed_rate(update);
                 tell(bus, BUS_UPDATE_CHANGED, NULL, update);
                 return reload_if_invalidated(bus, m);
         }
@@ -632,11 +652,13 @@ static int subscribe(struct bus *bus)
 
 /* --- connecting --- */
 
-static int open_connection(const char *address, sd_bus **ret)
+static int open_connection(const char *address, const char *host, sd_bus **ret)
 {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
         int r;
 
+        if (host)
+                return sd_bus_open_system_remote(ret, host);
         if (!address)
                 return sd_bus_open_system(ret);
         r = sd_bus_new(&bus);
@@ -662,12 +684,34 @@ enum exit_code bus_connect(const struct client *client, struct bus **ret)
 
         if (!bus)
                 return client_fail(client, EXIT_FAILED, "Out of memory.");
-        r = open_connection(client->bus_address, &bus->bus);
+        r = open_connection(client->bus_address, client->host, &bus->bus);
+        if (r < 0 && client->host)
+                return client_fail(client, EXIT_NO_DAEMON, "Cannot reach %s: %s.", client->host, strerror(-r));
         if (r < 0)
                 return client_fail(client, EXIT_NO_DAEMON, "Cannot connect to the %s bus%s%s: %s.", client->bus_address ? "message" : "system",
                                    client->bus_address ? " at " : "", client->bus_address ? client->bus_address : "", strerror(-r));
         if (!getenv("SYSTEMD_BUS_TIMEOUT"))
                 (void)sd_bus_set_method_call_timeout(bus->bus, READ_TIMEOUT_USEC);
+        *ret = take_ptr(bus);
+        return EXIT_DONE;
+}
+
+enum exit_code bus_peek(const struct client *client, bool objects, struct bus **ret)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
+        _cleanup_(bus_freep) struct bus *bus = calloc(1, sizeof(*bus));
+        int r;
+
+        if (!bus || open_connection(client->bus_address, client->host, &bus->bus) < 0)
+                return EXIT_NO_DAEMON;
+        /* Also for whoever only asks something else then: that would start it. */
+        r = sd_bus_message_new_method_call(bus->bus, &call, BUS_NAME, BUS_ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects");
+        if (r >= 0)
+                r = sd_bus_message_set_auto_start(call, false);
+        if (r >= 0)
+                r = sd_bus_call(bus->bus, call, PEEK_TIMEOUT_USEC, NULL, &reply);
+        if (r < 0 || (objects && objects_read(bus, reply) < 0))
+                return EXIT_NO_DAEMON;
         *ret = take_ptr(bus);
         return EXIT_DONE;
 }
@@ -694,6 +738,23 @@ enum exit_code bus_open(const struct client *client, bool watch, struct bus **re
                 return bus_report_error(client, &error, r);
         if (remember_daemon(bus, sd_bus_message_get_sender(reply)) < 0 || objects_read(bus, reply) < 0)
                 return bus_bad_reply(client, "the list of its objects");
+        *ret = take_ptr(bus);
+        return EXIT_DONE;
+}
+
+enum exit_code bus_attend(const struct client *client, struct bus **ret)
+{
+        _cleanup_(bus_freep) struct bus *bus = NULL;
+        enum exit_code code = bus_connect(client, &bus);
+        int r;
+
+        if (code != EXIT_DONE)
+                return code;
+        r = subscribe(bus);
+        if (r >= 0)
+                r = bus_reload(bus);
+        if (r < 0)
+                return client_fail(client, EXIT_NO_DAEMON, "Cannot use the bus: %s.", strerror(-r));
         *ret = take_ptr(bus);
         return EXIT_DONE;
 }
@@ -755,6 +816,11 @@ const struct update *bus_update(const struct bus *bus, const char *path)
 const struct update *bus_camera_update(const struct bus *bus, const struct camera *camera)
 {
         return update_find(bus, camera->update);
+}
+
+uint64_t bus_update_left(const struct update *update)
+{
+        return rate_left(&update->rate, monotonic());
 }
 
 static const struct bus_property daemon_properties[] = {
@@ -845,11 +911,21 @@ enum exit_code bus_error_code(const char *name)
                 return EXIT_NO_DAEMON;
         if (is_one_of(name, no_camera))
                 return EXIT_NO_CAMERA;
-        if (strcmp(name, BUS_NAME ".Error.Failed") == 0)
+        if (strcmp(name, BUS_NAME ".Error.Failed") == 0 || strcmp(name, BUS_NAME ".Error.Timeout") == 0)
                 return EXIT_FAILED;
         if (bus_error_is_denied(name) || is_one_of(name, refused) || strncmp(name, BUS_NAME ".Error.", sizeof(BUS_NAME ".Error.") - 1) == 0)
                 return EXIT_REFUSED;
         return EXIT_FAILED;
+}
+
+static bool is_connection_error(const char *name, int r)
+{
+        static const char *const names[] = {
+                SD_BUS_ERROR_DISCONNECTED, SD_BUS_ERROR_IO_ERROR, "System.Error.ECONNRESET", "System.Error.ENOTCONN",
+                "System.Error.EPIPE", "System.Error.ECONNREFUSED", NULL
+        };
+
+        return is_one_of(name, names) || (*name == '\0' && (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -EIO));
 }
 
 enum exit_code bus_report_error(const struct client *client, const sd_bus_error *error, int r)
@@ -859,8 +935,13 @@ enum exit_code bus_report_error(const struct client *client, const sd_bus_error 
         const char *stop = *message && strchr(".!?", message[strlen(message) - 1]) ? "" : ".";
 
         if (strcmp(name, SD_BUS_ERROR_SERVICE_UNKNOWN) == 0 || strcmp(name, SD_BUS_ERROR_NAME_HAS_NO_OWNER) == 0)
-                return client_fail(client, EXIT_NO_DAEMON,
-                                   "The daemon camrescued does not run, and the bus cannot start it: systemctl status camrescued.service");
+                return client_fail(client, EXIT_NO_DAEMON, "The daemon camrescued does not run%s%s, and the bus cannot start it: "
+                                   "systemctl %s%s%sstatus camrescued.service", client->host ? " on " : "", client->host ?: "",
+                                   client->host ? "--host " : "", client->host ?: "", client->host ? " " : "");
+        /* What ends is the ssh, and only it knows why: it has said so on standard error. */
+        if (client->host && code == EXIT_NO_DAEMON && is_connection_error(name, r))
+                return client_fail(client, EXIT_NO_DAEMON, "%s cannot be reached over ssh, or has no systemd-stdio-bridge. Try: "
+                                   "ssh %s systemd-stdio-bridge", client->host, client->host);
         if (strcmp(name, SD_BUS_ERROR_NO_REPLY) == 0)
                 return client_fail(client, EXIT_NO_DAEMON, "The daemon camrescued ended without an answer: "
                                    "journalctl -u camrescued.service");
@@ -883,6 +964,11 @@ enum exit_code bus_call(struct bus *bus, sd_bus_message *call, sd_bus_error *err
         if (!error->name)
                 (void)sd_bus_error_set_errno(error, r);
         return bus_error_code(error->name);
+}
+
+int bus_call_async(struct bus *bus, sd_bus_message *call, sd_bus_message_handler_t fn, void *userdata, sd_bus_slot **ret_slot)
+{
+        return sd_bus_call_async(bus->bus, ret_slot, call, fn, userdata, CALL_TIMEOUT_USEC);
 }
 
 enum exit_code bus_call_or_fail(const struct client *client, struct bus *bus, sd_bus_message *call, sd_bus_message **ret_reply)

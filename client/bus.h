@@ -17,6 +17,7 @@
 #include <systemd/sd-event.h>
 
 #include "client/client.h"
+#include "client/rate.h"
 
 #define BUS_NAME "org.camrescue1"
 #define BUS_ROOT "/org/camrescue1"
@@ -32,13 +33,14 @@ struct camera {
         char *port;
         char *mode, *state;
         char *firmware, *bootloader;
+        char *label;                    /* as people call it */
         char *diagnosis, *diagnosis_text, *advice;
         char *node;
         char *update;                   /* object path, "/": none */
         char **saved;                   /* NULL-terminated; may itself be NULL */
         uint64_t last_seen;
         int32_t automatic;
-        bool attached;
+        bool attached, inhibited;
 };
 
 struct update {
@@ -48,6 +50,7 @@ struct update {
         uint64_t bytes_done, bytes_total, started, ended;
         double progress;
         uint32_t attempt, units_written, units_total;
+        struct rate rate;               /* worked out here, from the news */
 };
 
 /* The daemon itself: asked for on its own, since the list of objects does not hold the one that lists. */
@@ -74,8 +77,13 @@ typedef void (*bus_fn)(void *userdata, enum bus_change change, const struct came
 
 /* Connects and reads every object.  EXIT_DONE, or the code, reported.  watch: also keeps them up to date. */
 enum exit_code bus_open(const struct client *client, bool watch, struct bus **ret);
+/* For a look in passing: no daemon is started, none is waited for, and not a word is said.  objects: reads them, too. */
+enum exit_code bus_peek(const struct client *client, bool objects, struct bus **ret);
 /* Connects only, for verbs that need no objects. */
 enum exit_code bus_connect(const struct client *client, struct bus **ret);
+/* Reads every object and keeps them up to date as soon as there is a daemon, which is not started for it: begins with BUS_RELOADED,
+ * at once or some day. */
+enum exit_code bus_attend(const struct client *client, struct bus **ret);
 struct bus *bus_free(struct bus *bus);
 DEFINE_FREEP(bus)
 
@@ -90,6 +98,8 @@ const struct camera *bus_camera(const struct bus *bus, const char *path);
 const struct update *bus_update(const struct bus *bus, const char *path);
 /* The camera's open or last update; NULL: none. */
 const struct update *bus_camera_update(const struct bus *bus, const struct camera *camera);
+/* Seconds until it is done; 0: not known.  Like its rate, only while cameras are watched. */
+uint64_t bus_update_left(const struct update *update);
 /* Reported. */
 enum exit_code bus_read_daemon(const struct client *client, struct bus *bus, struct daemon **ret);
 /* Reads every object anew, in the background: ends in BUS_RELOADED, or in BUS_DAEMON_GONE. */
@@ -113,7 +123,9 @@ int bus_properties_read(sd_bus_message *m, const struct bus_property *properties
 int bus_new_call(struct bus *bus, const char *path, const char *interface, const char *method, sd_bus_message **ret);
 /* Calls and waits.  EXIT_DONE and *ret_reply, or the code.  error: filled with the daemon's words, for the caller to report. */
 enum exit_code bus_call(struct bus *bus, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply);
-/* The same, reported. */
+/* Does not wait: fn is called with the answer, unless *ret_slot is given back before. */
+int bus_call_async(struct bus *bus, sd_bus_message *call, sd_bus_message_handler_t fn, void *userdata, sd_bus_slot **ret_slot);
+/* The same as bus_call(), reported. */
 enum exit_code bus_call_or_fail(const struct client *client, struct bus *bus, sd_bus_message *call, sd_bus_message **ret_reply);
 enum exit_code bus_report_error(const struct client *client, const sd_bus_error *error, int r);
 /* What a D-Bus error means for the caller. */

@@ -36,6 +36,7 @@ const char *exit_code_name(enum exit_code code);
 struct client {
         const char *verb;
         const char *bus_address;        /* NULL: the system bus */
+        const char *host;               /* whose system bus, over ssh: "[USER@]HOST"; NULL: this machine's */
         bool json;
         struct terminal out;            /* standard output */
 };
@@ -52,6 +53,7 @@ enum exit_code client_ask(const struct client *client, bool yes, const char *que
 enum {
         OPTION_JSON = 0x100,
         OPTION_BUS_ADDRESS,
+        OPTION_HOST,
         OPTION_HELP,
         OPTION_FIRST_OWN,               /* verbs count from here */
 };
@@ -59,6 +61,7 @@ enum {
 #define CLIENT_COMMON_OPTIONS                                           \
         { "json", no_argument, NULL, OPTION_JSON },                     \
         { "bus-address", required_argument, NULL, OPTION_BUS_ADDRESS }, \
+        { "host", required_argument, NULL, OPTION_HOST },               \
         { "help", no_argument, NULL, OPTION_HELP },                     \
         { NULL, 0, NULL, 0 }
 
@@ -66,14 +69,29 @@ enum {
 int client_common_option(struct client *client, int option, enum exit_code *ret);
 /* "2.5" -> microseconds.  -EINVAL. */
 int parse_seconds(const char *text, unsigned long long *ret_usec);
+/* Files are given to the daemon as descriptors, which do not pass over ssh.  EXIT_DONE without --host; else EXIT_REFUSED, reported:
+ * the command that does it there. */
+enum exit_code client_needs_descriptors(const struct client *client, const char *command);
 
+/* The verbs in order, NULL at the end. */
+const char *client_nth_verb(size_t n, const char **ret_help);
+
+enum exit_code verb_complete(struct client *client, int argc, char **argv);
 enum exit_code verb_status(struct client *client, int argc, char **argv);
 enum exit_code verb_watch(struct client *client, int argc, char **argv);
+enum exit_code verb_wait(struct client *client, int argc, char **argv);
 enum exit_code verb_update(struct client *client, int argc, char **argv);
 enum exit_code verb_recover(struct client *client, int argc, char **argv);
 enum exit_code verb_restore(struct client *client, int argc, char **argv);
+enum exit_code verb_retry(struct client *client, int argc, char **argv);
+enum exit_code verb_forget(struct client *client, int argc, char **argv);
+enum exit_code verb_history(struct client *client, int argc, char **argv);
 enum exit_code verb_cancel(struct client *client, int argc, char **argv);
+enum exit_code verb_label(struct client *client, int argc, char **argv);
+enum exit_code verb_notify(struct client *client, int argc, char **argv);
+enum exit_code verb_inhibit(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware(struct client *client, int argc, char **argv);
+enum exit_code verb_firmware_fetch(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware_import(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware_list(struct client *client, int argc, char **argv);
 enum exit_code verb_firmware_remove(struct client *client, int argc, char **argv);

@@ -39,13 +39,18 @@ const char *camera_board(const struct camera *camera)
         return name;
 }
 
-const char *camera_label(const struct camera *camera)
+const char *camera_place(const struct camera *camera)
 {
         if (camera->attached && *camera->port)
                 return camera->port;
         if (*camera->unique_id)
                 return camera->unique_id;
         return *camera->key ? camera->key : *camera->serial ? camera->serial : camera->path;
+}
+
+const char *camera_label(const struct camera *camera)
+{
+        return *camera->label ? camera->label : camera_place(camera);
 }
 
 /* asprintf() whose failure is NULL. */
@@ -72,6 +77,8 @@ static unsigned percent(double fraction)
 
 char *camera_doing(const struct camera *camera, const struct update *update, unsigned grain)
 {
+        if (camera->inhibited && (!update_is_open(update) || strcmp(update->step, "waiting") == 0))
+                return strdup("held back");
         if (!update)
                 return strdup("");
         if (!update_is_open(update)) {
@@ -84,6 +91,8 @@ char *camera_doing(const struct camera *camera, const struct update *update, uns
         if (strcmp(update->step, "waiting") == 0) {
                 if (!camera->attached)
                         return strdup("waiting for its return");
+                if (strcmp(camera->state, "calling") == 0)
+                        return strdup("waiting for its serial port");
                 return strdup(strcmp(camera->mode, "runtime") == 0 ? "waiting for replug" : "waiting");
         }
         if (strcmp(update->step, "writing") != 0 && strcmp(update->step, "verifying") != 0 &&
@@ -91,6 +100,18 @@ char *camera_doing(const struct camera *camera, const struct update *update, uns
                 return strdup(update->step);
         return format("%s%s%s %u%%", update->step, *update->image ? " " : "", update->image,
                       percent(update->progress) / grain * grain);
+}
+
+char *update_pace(const struct update *update, bool with_speed)
+{
+        char speed[RATE_TEXT_SIZE] = "", left[RATE_TEXT_SIZE] = "";
+
+        if (!update_is_open(update))
+                return strdup("");
+        if (with_speed)
+                (void)rate_speed_text(rate_speed(&update->rate), speed);
+        (void)rate_left_text(bus_update_left(update), left);
+        return format("%s%s%s%s", speed, *speed && *left ? ", " : "", left, *left ? " left" : "");
 }
 
 static bool ends_sentence(const char *text)
@@ -108,7 +129,7 @@ char *camera_advice(const struct camera *camera, const struct update *update)
         if (!*todo && !*what && update && !update_is_open(update) && strcmp(update->result, "done") != 0)
                 what = update->message;
         if (!*todo && !*what && update_is_open(update) && strcmp(update->step, "waiting") == 0 && camera->attached &&
-            strcmp(camera->mode, "runtime") == 0)
+            strcmp(camera->mode, "runtime") == 0 && strcmp(camera->state, "calling") != 0)
                 todo = "Unplug the camera and plug it in again: the update begins then.";
         if (!*what || !*todo || strstr(todo, what))
                 return strdup(*todo ? todo : what);
@@ -153,7 +174,8 @@ int camera_match(struct bus *bus, const char *name, const struct camera **ret)
         for (size_t i = 0; i < n; i++) {
                 const struct camera *camera = bus_nth_camera(bus, i);
 
-                candidates[i] = (struct name_candidate){ camera->port, camera->attached, camera->unique_id, camera->key, camera->serial };
+                candidates[i] = (struct name_candidate){ camera->port, camera->attached, camera->unique_id, camera->key, camera->serial,
+                                                           camera->label };
         }
         match = name_find(name, candidates, n, &index);
         if (match == NAME_FOUND)
@@ -176,14 +198,15 @@ enum exit_code camera_named(const struct client *client, struct bus *bus, const 
         }
         for (size_t i = 0; i < bus_camera_count(bus); i++) {
                 const struct camera *camera = bus_nth_camera(bus, i);
-                struct name_candidate candidate = { camera->port, camera->attached, camera->unique_id, camera->key, camera->serial };
+                struct name_candidate candidate = { camera->port, camera->attached, camera->unique_id, camera->key, camera->serial,
+                                                           camera->label };
+                bool with_id = *camera->unique_id && strcmp(camera_label(camera), camera->unique_id) != 0;
                 int n;
 
                 if (name_rank(name, &candidate) == NAME_RANK_NONE)
                         continue;
                 n = snprintf(list + used, sizeof(list) - used, "%s%s%s%s%s", used ? ", " : "", camera_label(camera),
-                             camera->attached && *camera->unique_id ? " (" : "", camera->attached ? camera->unique_id : "",
-                             camera->attached && *camera->unique_id ? ")" : "");
+                             with_id ? " (" : "", with_id ? camera->unique_id : "", with_id ? ")" : "");
                 if (n < 0 || (size_t)n >= sizeof(list) - used)
                         break;
                 used += (size_t)n;

@@ -19,12 +19,16 @@ enum exit_code update_exit_code(const struct update *update);
 const char *camera_board(const struct camera *camera);
 /* "writing FIRMWARE 45%", "waiting for replug", "" when nothing is being done.  Percents are rounded down to grain. */
 char *camera_doing(const struct camera *camera, const struct update *update, unsigned grain);
+/* "105 KiB/s, 12 s left"; with_speed false: "12 s left".  "" unknown. */
+char *update_pace(const struct update *update, bool with_speed);
 /* What is wrong and what a person should do, "" if nothing. */
 char *camera_advice(const struct camera *camera, const struct update *update);
 enum style camera_style(const struct camera *camera, const struct update *update);
 /* The end of an update, as one sentence. */
 char *update_end(const struct update *update);
-/* What a person calls it: its port, or its id when absent. */
+/* Where it is: its port, or its id when absent. */
+const char *camera_place(const struct camera *camera);
+/* What a person calls it: its label, else the same. */
 const char *camera_label(const struct camera *camera);
 
 /* Finds the camera that a person named.  EXIT_DONE or EXIT_NO_CAMERA, reported. */

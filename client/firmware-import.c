@@ -20,6 +20,7 @@
 
 #include "client/bus.h"
 #include "client/client.h"
+#include "client/firmware.h"
 #include "client/image-name.h"
 #include "client/json.h"
 #include "client/upload.h"
@@ -34,7 +35,7 @@ struct import {
         const char *board, *partition, *version;        /* as said; NULL */
         int stable;                                     /* as said; -1: by the version */
         bool yes;
-        json_t *images;
+        json_t *images, *archive;
         unsigned added, refused, skipped;
         enum exit_code code;                            /* of the worst refusal */
         enum exit_code stop;                            /* no use to go on */
@@ -237,9 +238,11 @@ static void import_folder(struct import *import, const char *folder)
         unsigned images;
 
         if (!whole) {
+                const struct found found = { .path = folder };
+
                 import->refused++;
                 import->code = EXIT_FAILED;
-                (void)client_fail(import->client, EXIT_FAILED, "%s: %s.", folder, strerror(errno));
+                say(import, &found, "refused", "", "", "", false, "", strerror(errno));
                 return;
         }
         images = set_folder(import, whole);
@@ -268,7 +271,8 @@ static void import_folder(struct import *import, const char *folder)
 
 struct archive {
         struct import *import;
-        const char *path;
+        const char *path;               /* where it is opened */
+        const char *name;               /* and what it is called */
         char board[IMAGE_BOARD_SIZE], version[IMAGE_VERSION_SIZE];
         unsigned images;
 };
@@ -308,7 +312,7 @@ static int on_image(void *userdata, const char *name, const void *data, size_t s
         struct found found;
 
         image_folder_board(name, board);
-        path = join(archive->path, name);
+        path = join(archive->name, name);
         if (!path)
                 return -ENOMEM;
         archive->images++;
@@ -317,13 +321,13 @@ static int on_image(void *userdata, const char *name, const void *data, size_t s
         return 0;
 }
 
-static void import_archive(struct import *import, const char *path)
+static void import_archive(struct import *import, const char *path, const char *name)
 {
-        struct archive archive = { .import = import, .path = path };
-        const struct found itself = { .path = path };
+        struct archive archive = { .import = import, .path = path, .name = name };
+        const struct found itself = { .path = name };
         int r = 0;
 
-        image_archive_name(path, archive.board, archive.version);
+        image_archive_name(name, archive.board, archive.version);
         if (!*archive.version && !import->version)
                 r = zip_each(path, SETTINGS_MAX, wants_settings, on_settings, &archive);
         if (r >= 0)
@@ -365,7 +369,7 @@ static void import_named(struct import *import, const char *path)
                 return;
         }
         if (is_archive(path)) {
-                import_archive(import, path);
+                import_archive(import, path, path);
                 return;
         }
         board[0] = '\0';
@@ -450,7 +454,7 @@ static enum exit_code import_ide(struct import *import, const struct ide *ide)
 
         if (!*ide->path)
                 return client_fail(import->client, EXIT_FAILED, "No firmware folder of OpenMV IDE was found. Name a file, a folder, or a "
-                                   "release archive (firmware_v4.8.1.zip from github.com/openmv/openmv/releases).");
+                                   "release archive; or get one: camrescue firmware fetch.");
         if (asprintf(&question, "Import firmware %s from %s?", *ide->version ? ide->version : "(version unknown)", ide->path) < 0) {
                 question = NULL;
                 return client_fail(import->client, EXIT_FAILED, "Out of memory.");
@@ -469,7 +473,8 @@ static enum exit_code sum_up(const struct import *import, bool json)
         if (code == EXIT_DONE && import->added == 0)
                 code = EXIT_FAILED;
         if (json) {
-                enum exit_code printed = json_print(json_pack("{so si si si ss si}", "images", json_incref(import->images),
+                enum exit_code printed = json_print(json_pack("{so so si si si ss si}", "images", json_incref(import->images),
+                                                              "archive", import->archive ? json_incref(import->archive) : json_null(),
                                                               "added", (int)import->added, "refused", (int)import->refused,
                                                               "skipped", (int)import->skipped, "code", exit_code_name(code),
                                                               "exit", (int)code));
@@ -482,6 +487,16 @@ static enum exit_code sum_up(const struct import *import, bool json)
                 (void)printf(", %u refused", import->refused);
         (void)puts(".");
         return fflush(stdout) == 0 ? code : EXIT_FAILED;
+}
+
+enum exit_code firmware_import_archive(struct client *client, struct bus *bus, const char *path, const char *name, const char *version,
+                                       json_t *archive)
+{
+        _cleanup_json_ json_t *images = client->json ? json_array() : NULL, *stolen = archive;
+        struct import import = { .client = client, .bus = bus, .version = version, .stable = -1, .images = images, .archive = stolen };
+
+        import_archive(&import, path, name);
+        return import.stop == EXIT_NO_DAEMON && client->json ? import.stop : sum_up(&import, client->json);
 }
 
 enum exit_code verb_firmware_import(struct client *client, int argc, char **argv)
@@ -529,7 +544,9 @@ enum exit_code verb_firmware_import(struct client *client, int argc, char **argv
                                 return code;
                 }
         }
-        code = bus_connect(client, &bus);
+        code = client_needs_descriptors(client, "firmware import");
+        if (code == EXIT_DONE)
+                code = bus_connect(client, &bus);
         if (code != EXIT_DONE)
                 return code;
         import.bus = bus;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * camrescue firmware: its three verbs, and the store's list that two of them need.
+ * camrescue firmware: its verbs, and the store's list that they need.
  */
 
 #include <errno.h>
+#include <getopt.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -90,17 +91,24 @@ enum exit_code firmware_fetch(const struct client *client, struct bus *bus, stru
 
 enum exit_code verb_firmware(struct client *client, int argc, char **argv)
 {
+        static const struct option options[] = { CLIENT_COMMON_OPTIONS };
+        enum exit_code code;
+        int option;
+
+        /* What stands before its verb. */
+        while ((option = getopt_long(argc, argv, "+:", options, NULL)) >= 0)
+                if (client_common_option(client, option, &code) > 0)
+                        return code;
+        argc -= optind - 1;
+        argv += optind - 1;
+        optind = 0;
         if (argc > 1 && strcmp(argv[1], "import") == 0)
                 return verb_firmware_import(client, argc - 1, argv + 1);
+        if (argc > 1 && strcmp(argv[1], "fetch") == 0)
+                return verb_firmware_fetch(client, argc - 1, argv + 1);
         if (argc > 1 && strcmp(argv[1], "list") == 0)
                 return verb_firmware_list(client, argc - 1, argv + 1);
         if (argc > 1 && strcmp(argv[1], "remove") == 0)
                 return verb_firmware_remove(client, argc - 1, argv + 1);
-        if (argc > 1 && strcmp(argv[1], "--help") == 0) {
-                enum exit_code code;
-
-                (void)client_common_option(client, OPTION_HELP, &code);
-                return code;
-        }
-        return client_fail(client, EXIT_WRONG_USAGE, "Say firmware import, firmware list or firmware remove: see camrescue firmware --help.");
+        return client_fail(client, EXIT_WRONG_USAGE, "Say firmware fetch, import, list or remove: see camrescue firmware --help.");
 }

@@ -20,6 +20,8 @@
 
 /* Without a terminal and without --wait: how long an update may wait for its camera between two steps. */
 #define REPLUG_GRACE_USEC (30 * UINT64_C(1000000))
+/* ... when it is said that a hand is needed: for a hand that is there already. */
+#define HAND_GRACE_USEC (5 * UINT64_C(1000000))
 /* ... and how long the whole may take. */
 #define UNATTENDED_TIMEOUT_USEC (900 * UINT64_C(1000000))
 
@@ -170,6 +172,7 @@ struct follower {
         sd_event_source *grace;
         uint64_t *waiting_since;        /* per item; 0: its camera is being worked on */
         char **printed;                 /* per item: its last plain line */
+        char remark[192];                /* below many cameras: how far they are together */
         bool finished;
         enum exit_code stop;            /* why it was broken off; EXIT_DONE: it was not */
 };
@@ -200,6 +203,40 @@ static void break_off(struct follower *f, enum exit_code code)
         f->stop = code;
         f->finished = true;
         (void)sd_event_exit(bus_event(f->bus), 0);
+}
+
+/* Of many, one wants to know how many there are yet, and how long it will take: as long as the one that takes longest. */
+static void sum_up(struct follower *f)
+{
+        size_t n = 0, ended = 0, waiting = 0, working = 0;
+        uint64_t speed = 0, left = 0;
+        char speed_text[RATE_TEXT_SIZE], left_text[RATE_TEXT_SIZE], waiting_text[40] = "";
+
+        for (size_t i = 0; i < f->plan->n; i++) {
+                const struct plan_item *item = &f->plan->items[i];
+                const struct update *update = item->waited_for && !item->ended ? bus_update(f->bus, item->update) : NULL;
+
+                n += item->waited_for;
+                ended += item->waited_for && item->ended;
+                if (!update)
+                        continue;
+                if (strcmp(update->step, "waiting") == 0)
+                        waiting++;
+                else
+                        working++;
+                speed += rate_speed(&update->rate);
+                left = MAX(left, bus_update_left(update));
+        }
+        if (n < 2)
+                return;
+        (void)rate_speed_text(speed, speed_text);
+        (void)rate_left_text(left, left_text);
+        if (waiting > 0)
+                (void)snprintf(waiting_text, sizeof(waiting_text), ", %zu waiting", waiting);
+        (void)snprintf(f->remark, sizeof(f->remark), "%zu of %zu ended%s%s%s%s%s%s", ended, n, waiting_text, *speed_text ? ", " : "",
+                       speed_text, working > 0 && *left_text ? ", " : "", working > 0 ? left_text : "",
+                       working > 0 && *left_text ? " left" : "");
+        f->view.remark = f->remark;
 }
 
 static bool is_plain(const struct follower *f)
@@ -236,6 +273,18 @@ static void item_ended(struct follower *f, struct plan_item *item, const struct 
 }
 
 /* Looks whether it is still waiting for its camera, and when that has been long enough. */
+static bool needs_a_hand(const struct follower *f, size_t i)
+{
+        const struct camera *camera = bus_camera(f->bus, f->plan->items[i].camera);
+
+        return camera && strcmp(camera->diagnosis, "waiting-for-replug") == 0;
+}
+
+static uint64_t end_of_grace(const struct follower *f, size_t i)
+{
+        return f->waiting_since[i] + (needs_a_hand(f, i) ? HAND_GRACE_USEC : REPLUG_GRACE_USEC);
+}
+
 static void keep_grace(struct follower *f)
 {
         uint64_t due = UINT64_MAX;
@@ -244,7 +293,7 @@ static void keep_grace(struct follower *f)
                 return;
         for (size_t i = 0; i < f->plan->n; i++)
                 if (f->waiting_since[i] && !f->plan->items[i].ended)
-                        due = MIN(due, f->waiting_since[i] + REPLUG_GRACE_USEC);
+                        due = MIN(due, end_of_grace(f, i));
         if (due == UINT64_MAX) {
                 (void)sd_event_source_set_enabled(f->grace, SD_EVENT_OFF);
                 return;
@@ -257,6 +306,7 @@ static void say_progress(struct follower *f, struct plan_item *item, const struc
 {
         const struct camera *camera = bus_camera(f->bus, item->camera);
         size_t i = (size_t)(item - f->plan->items);
+        _cleanup_free_ char *pace = NULL;
         char *doing;
 
         if (f->client->json) {
@@ -272,7 +322,8 @@ static void say_progress(struct follower *f, struct plan_item *item, const struc
         }
         free(f->printed[i]);
         f->printed[i] = doing;
-        (void)printf("%s: %s\n", item->label, doing);
+        pace = update_pace(update, /* with_speed= */ true);
+        (void)printf("%s: %s%s%s\n", item->label, doing, pace && *pace ? ", " : "", pace ? pace : "");
         (void)fflush(stdout);
 }
 
@@ -329,9 +380,19 @@ static void on_news(void *userdata, enum bus_change change, const struct camera 
                 break;
         case BUS_CAMERA_CHANGED:
         case BUS_CAMERA_GONE:
+                keep_grace(f);          /* whether a hand is needed */
                 break;
         }
+        sum_up(f);
         view_changed(&f->view);
+}
+
+static void note_advice(struct follower *f, const struct plan_item *item)
+{
+        const struct camera *camera = bus_camera(f->bus, item->camera);
+        _cleanup_free_ char *advice = camera_advice(camera, bus_update(f->bus, item->update));
+
+        client_note(f->client, "%s: %s (--wait waits for that too.)", item->label, advice ?: "waits for a replug.");
 }
 
 static int on_grace(sd_event_source *source, uint64_t usec, void *userdata)
@@ -343,11 +404,14 @@ static int on_grace(sd_event_source *source, uint64_t usec, void *userdata)
         for (size_t i = 0; i < f->plan->n; i++) {
                 struct plan_item *item = &f->plan->items[i];
 
-                if (item->ended || f->waiting_since[i] == 0 || now < f->waiting_since[i] + REPLUG_GRACE_USEC)
+                if (item->ended || f->waiting_since[i] == 0 || now < end_of_grace(f, i))
                         continue;
                 item->ended = true;
                 item->code = EXIT_NOT_ENDED;
-                client_note(f->client, "%s: waits for its camera; the update goes on when it comes (--wait waits for that too).", item->label);
+                if (needs_a_hand(f, i))
+                        note_advice(f, item);
+                else
+                        client_note(f->client, "%s: waits for its camera; the update goes on when it comes (--wait waits for that too).", item->label);
         }
         keep_grace(f);
         finish_if_ended(f);
@@ -366,18 +430,24 @@ static int on_interrupt(sd_event_source *source, const struct signalfd_siginfo *
         return 0;
 }
 
-static size_t list_cameras(void *userdata, const struct camera **cameras, size_t max)
+static size_t list_some(struct follower *f, bool ended, const struct camera **cameras, size_t n, size_t max)
 {
-        struct follower *f = userdata;
-        size_t n = 0;
-
         for (size_t i = 0; i < f->plan->n && n < max; i++) {
-                const struct camera *camera = f->plan->items[i].waited_for ? bus_camera(f->bus, f->plan->items[i].camera) : NULL;
+                const struct plan_item *item = &f->plan->items[i];
+                const struct camera *camera = item->waited_for && item->ended == ended ? bus_camera(f->bus, item->camera) : NULL;
 
                 if (camera)
                         cameras[n++] = camera;
         }
         return n;
+}
+
+/* In the plan's order; those that have ended stand below, where they may be cut off. */
+static size_t list_cameras(void *userdata, const struct camera **cameras, size_t max)
+{
+        struct follower *f = userdata;
+
+        return list_some(f, /* ended= */ true, cameras, list_some(f, /* ended= */ false, cameras, 0, max), max);
 }
 
 static int follower_start(struct follower *f, const struct follow_options *options)
@@ -508,6 +578,8 @@ static enum exit_code await_ends(struct follower *f, const struct follow_options
                 else if (item->waited_for)
                         (void)bus_reload(f->bus);
         }
+        sum_up(f);
+        view_changed(&f->view);
         r = f->finished ? 0 : sd_event_loop(bus_event(f->bus));
         bus_observe(f->bus, NULL, NULL);
         follower_done(f);
@@ -549,4 +621,32 @@ enum exit_code follow_camera_call(struct client *client, struct bus *bus, const 
                 return client_fail(client, EXIT_FAILED, "Out of memory.");
         code = plan_print(client, bus, &plan, /* dry_run= */ false);
         return code == EXIT_DONE ? follow(client, bus, &plan, options) : code;
+}
+
+enum exit_code follow_verb(struct client *client, int argc, char **argv, const char *method, bool takes_options)
+{
+        static const struct option options[] = { FOLLOW_OPTIONS, CLIENT_COMMON_OPTIONS };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
+        _cleanup_(bus_freep) struct bus *bus = NULL;
+        struct follow_options follow = { .wait = false };
+        const struct camera *camera = NULL;
+        enum exit_code code;
+        int option, r;
+
+        while ((option = getopt_long(argc, argv, ":", options, NULL)) >= 0)
+                if (follow_option(client, option, &follow, &code) > 0)
+                        return code;
+        if (argc - optind != 1)
+                return client_fail(client, EXIT_WRONG_USAGE, "Name one camera: see camrescue %s --help.", client->verb);
+        code = bus_open(client, /* watch= */ true, &bus);
+        if (code == EXIT_DONE)
+                code = camera_named(client, bus, argv[optind], &camera);
+        if (code != EXIT_DONE)
+                return code;
+        r = bus_new_call(bus, camera->path, BUS_CAMERA, method, &call);
+        if (r >= 0 && takes_options)
+                r = sd_bus_message_append(call, "a{sv}", 0);
+        if (r < 0)
+                return client_fail(client, EXIT_FAILED, "Cannot ask the daemon: %s.", strerror(-r));
+        return follow_camera_call(client, bus, camera, call, &follow);
 }

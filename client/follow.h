@@ -54,6 +54,9 @@ int follow_option(struct client *client, int option, struct follow_options *opti
 /* Waits as the options say, showing progress; prints each end.  The exit code over all of the plan. */
 enum exit_code follow(struct client *client, struct bus *bus, struct plan *plan, const struct follow_options *options);
 
-/* Camera.Recover and Camera.Restore: sends the call, makes the plan of its one answer, prints and follows it. */
+/* Camera.Recover and its like: sends the call, makes the plan of its one answer, prints and follows it. */
 enum exit_code follow_camera_call(struct client *client, struct bus *bus, const struct camera *camera, sd_bus_message *call,
                                   const struct follow_options *options);
+
+/* A whole verb that names one camera and has no options but how to wait. method: of Camera; takes_options: a{sv}, empty. */
+enum exit_code follow_verb(struct client *client, int argc, char **argv, const char *method, bool takes_options);

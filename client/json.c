@@ -72,16 +72,23 @@ static json_t *json_path(const char *path)
         return json_text(strcmp(path, "/") == 0 ? "" : path);
 }
 
+/* What is worked out here: 0 is unknown. */
+static json_t *json_known(uint64_t value)
+{
+        return value > 0 ? json_pack("I", (json_int_t)MIN(value, (uint64_t)INT64_MAX)) : json_null();
+}
+
 json_t *json_of_update(const struct update *update)
 {
         if (!update)
                 return json_null();
-        return json_pack("{so so so so so so so so sI sI sf si so so so so so si si}",
+        return json_pack("{so so so so so so so so sI sI sf so so si so so so so so si si}",
                          "path", json_text(update->path), "id", json_text(update->id), "camera", json_path(update->camera),
                          "firmware", json_text(update->firmware), "reason", json_text(update->reason),
                          "wish", json_text(update->wish), "step", json_text(update->step), "image", json_text(update->image),
                          "bytes_done", (json_int_t)update->bytes_done, "bytes_total", (json_int_t)update->bytes_total,
                          "progress", update->progress >= 0 && update->progress <= 1 ? update->progress : 0.0,
+                         "rate", json_known(rate_speed(&update->rate)), "eta", json_known(bus_update_left(update)),
                          "attempt", (int)update->attempt,
                          "started", json_time(update->started), "ended", json_time(update->ended),
                          "result", json_text(update->result), "error", json_text(update->error),
@@ -104,8 +111,8 @@ json_t *json_of_camera(const struct camera *camera, const struct update *update)
 
         if (*camera->diagnosis || *camera->diagnosis_text)
                 diagnosis = json_pack("{so so}", "code", json_text(camera->diagnosis), "text", json_text(camera->diagnosis_text));
-        return json_pack("{so so so so sb so so so so so so so so so so so so so so}",
-                         "path", json_text(camera->path), "port", json_text(camera->port),
+        return json_pack("{so so so so so sb so so so so so so so so so so so so so so sb}",
+                         "path", json_text(camera->path), "port", json_text(camera->port), "label", json_text(camera->label),
                          "board", json_text(camera->board), "board_name", json_text(camera->board_name),
                          "attached", (int)camera->attached, "mode", json_text(camera->mode), "state", json_text(camera->state),
                          "unique_id", json_text(camera->unique_id), "key", json_text(camera->key),
@@ -114,7 +121,8 @@ json_t *json_of_camera(const struct camera *camera, const struct update *update)
                          "advice", json_text(camera->advice), "device_node", json_text(camera->node),
                          "last_seen", json_time(camera->last_seen),
                          "automatic", camera->automatic < 0 ? json_null() : json_boolean(camera->automatic),
-                         "saved", json_strings(camera->saved), "update", json_of_update(update));
+                         "saved", json_strings(camera->saved), "update", json_of_update(update),
+                         "inhibited", (int)camera->inhibited);
 }
 
 json_t *json_of_error(enum exit_code code, const char *message)

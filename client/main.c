@@ -15,28 +15,30 @@
 #include "client/client.h"
 #include "client/json.h"
 
+/* One screen: 24 rows of 80 columns, with the prompt.  Verbs of a kind share lines. */
 static const char help[] =
-"Usage: camrescue [--json] [--bus-address ADDRESS] VERB ...\n"
-"Rescues OpenMV cameras through camrescued. CAMERA: port, serial, unique prefix\n"
+"Usage: camrescue [--json] [--host [USER@]HOST] VERB ...\n"
+"Rescues OpenMV cameras through camrescued. CAMERA: port, serial, label, prefix\n"
 "\n"
-"  status [CAMERA...]       what each camera is, does and needs\n"
-"  watch [CAMERA...]        the same, live; to an end with --until CONDITION\n"
-"  update CAMERA...|--all   write firmware: [--firmware FILE|VERSION] [--romfs]\n"
-"                           [--erase-filesystem] [--replace-unknown] [--dry-run]\n"
-"  recover CAMERA           your word that it is a camera: [--board M7]\n"
-"  restore CAMERA           write back what was saved before overwriting\n"
-"  cancel CAMERA            end its open update at a safe place\n"
-"  firmware import [FILE|DIR|ZIP...]   add images; nothing named: the IDE's\n"
-"  firmware list | remove ID           what is in the store; take one out\n"
+"look      status [CAMERA...]         what each camera is, does and needs\n"
+"          watch [CAMERA...]          the same, live; [--until CONDITION]\n"
+"          wait CAMERA... --for WHAT  until it is so: runtime, done, absent ...\n"
+"repair    update CAMERA...|--all     write firmware: [--firmware FILE|VERSION]\n"
+"          recover CAMERA             your word that it is one: [--board M7]\n"
+"          restore|cancel|retry CAMERA  what was saved; end, repeat an update\n"
+"cameras   history | forget CAMERA    what happened to it; it is not there now\n"
+"          label CAMERA TEXT | notify   a name of its own; desktop notifications\n"
+"          inhibit [CAMERA...] -- COMMAND     hands off while that runs\n"
+"firmware  firmware fetch [VERSION]           get a release; none named: newest\n"
+"          firmware import [FILE|DIR|ZIP...]  nothing named: the IDE's folder\n"
+"          firmware list | remove ID          what is in the store; take one out\n"
 "\n"
-"  --json   print JSON only, errors too     --help      this, or that of a VERB\n"
-"  --wait, --no-wait, --timeout SECONDS     --version   of the client\n"
-"  update, recover and restore show progress to the end; without a terminal\n"
-"  they wait for replugs only with --wait.\n"
+"  --json           print JSON only, errors too   --help     this, or of a VERB\n"
+"  --host HOST      that machine's daemon, by ssh --version  of the client\n"
 "\n"
 "Exit: 0 done, 1 failed, 2 usage, 3 refused, 4 verified but not seen again,\n"
 "5 no such camera, 6 daemon not there, 7 not ended yet, 130 interrupted (the\n"
-"update goes on). More: man camrescue\n";
+"update goes on). More: camrescue VERB --help, man camrescue\n";
 
 struct verb {
         const char *name;
@@ -47,28 +49,42 @@ struct verb {
 #define WAITING_HELP                                                                            \
         "  --wait             wait to the end, replugs too (default on a terminal)\n"            \
         "  --no-wait          return at once: exit status 7 while it goes on\n"                  \
-        "  --timeout SECONDS  stop waiting after so long (exit status 7; the update goes on)\n"  \
+        "  --timeout SECONDS  stop waiting after so long: exit status 7, it goes on\n"            \
         "  --json             print JSON lines: plan, progress, ended\n"
 
 static const struct verb verbs[] = {
         { "status", verb_status,
           "Usage: camrescue status [--json] [CAMERA...]\n"
-          "Shows each camera: port, board, mode, state, firmware, what it is doing, advice.\n" },
+          "Shows each camera: port, board, mode, state, firmware, what it does, advice.\n" },
         { "watch", verb_watch,
-          "Usage: camrescue watch [--json] [--until CONDITION] [--timeout SECONDS] [CAMERA...]\n"
+          "Usage: camrescue watch [--until CONDITION] [--timeout SECONDS] [CAMERA...]\n"
           "Shows the cameras live; plain lines when the output is no terminal.\n\n"
-          "  --until CONDITION  end when it holds for the cameras named (none: for all that are attached):\n"
+          "  --until CONDITION  end when it holds for the cameras named (none: for all\n"
+          "                     that are attached):\n"
           "                     state=S (or S alone), mode=M, firmware=V, diagnosis=D,\n"
           "                     update=ended|open|done|failed|refused|cancelled|not-seen\n"
           "  --timeout SECONDS  end after so long: exit status 7 with --until, else 0\n"
           "  --json             print JSON lines\n" },
+        { "wait", verb_wait,
+          "Usage: camrescue wait --for WHAT [--timeout SECONDS] CAMERA...\n"
+          "Waits until something is so of each camera. It need not be known yet.\n\n"
+          "  --for WHAT         runtime, bootloader, rom-dfu: it is in this mode\n"
+          "                     absent: it is not attached\n"
+          "                     done: its open or last update has ended\n"
+          "                     or a condition of watch --until: state=S, firmware=V ...\n"
+          "  --timeout SECONDS  wait no longer than this: exit status 7\n"
+          "  --json             print the cameras in the end\n\n"
+          "Exit: 0 it came (at once, or later), 7 not in time; with --for done also\n"
+          "1 failed or cancelled, 3 refused, 4 not seen again.\n" },
         { "update", verb_update,
           "Usage: camrescue update [OPTIONS] CAMERA...\n"
           "       camrescue update [OPTIONS] --all\n"
-          "Writes firmware. A camera that runs is queued until it is unplugged and plugged in again.\n\n"
+          "Writes firmware. A camera that runs is restarted into its bootloader for it; if\n"
+          "it does not listen, the update waits until it is plugged in again.\n\n"
           "  --all              every camera; the plan is printed first\n"
           "  --firmware FILE|VERSION|ID\n"
-          "                     an image file, or one in the store (default: what the daemon chooses)\n"
+          "                     an image file, or one in the store (default: what the\n"
+          "                     daemon chooses)\n"
           "  --romfs            also the ROM file system of that version\n"
           "  --erase-filesystem also empty the camera's file system\n"
           "  --replace-unknown  also over firmware that is not known (it is saved first)\n"
@@ -76,7 +92,8 @@ static const struct verb verbs[] = {
           WAITING_HELP },
         { "recover", verb_recover,
           "Usage: camrescue recover [OPTIONS] CAMERA\n"
-          "Your word that this device is a camera and may be written to, while it stays attached.\n\n"
+          "Your word that this device is a camera and may be written to, while it stays\n"
+          "attached.\n\n"
           "  --board BOARD      which it is: M4, M7, H7, OPENMV3 ...\n"
           "  --firmware VERSION|ID\n"
           "                     what to write (default: what the daemon chooses)\n"
@@ -89,8 +106,39 @@ static const struct verb verbs[] = {
         { "cancel", verb_cancel,
           "Usage: camrescue cancel CAMERA\n"
           "Ends the camera's open update at the next safe place.\n" },
+        { "label", verb_label,
+          "Usage: camrescue label CAMERA TEXT\n"
+          "Gives a camera a name of its own, by which it is shown and may be named.\n"
+          "\"\" takes it away.\n" },
+        { "notify", verb_notify,
+          "Usage: camrescue notify\n"
+          "Shows on the desktop what becomes of cameras and what needs a hand, until the\n"
+          "session ends. The user service camrescue-notify.service runs it; one is enough.\n\n"
+          "  --json             print a line for each notification\n" },
+        { "retry", verb_retry,
+          "Usage: camrescue retry [OPTIONS] CAMERA\n"
+          "Its last update once more, if that was given up, refused or cancelled.\n\n"
+          WAITING_HELP },
+        { "history", verb_history,
+          "Usage: camrescue history [--json] [-n LINES] CAMERA\n"
+          "What happened to a camera: updates, interruptions, silent boots.\n\n"
+          "  -n, --lines LINES  only the newest so many\n" },
+        { "forget", verb_forget,
+          "Usage: camrescue forget [--saved] CAMERA\n"
+          "Forgets a camera that is not attached, and its history.\n\n"
+          "  --saved            also delete the images that were saved from it\n" },
+        { "inhibit", verb_inhibit,
+          "Usage: camrescue inhibit [--who NAME] [--why TEXT] [CAMERA...] --\n"
+          "                         COMMAND [ARGUMENT...]\n"
+          "Runs the command, and camrescued keeps its hands off the cameras (none named:\n"
+          "all) until it ends.\n\n"
+          "  --who NAME         who works on them (default: the command's name)\n"
+          "  --why TEXT         and why\n\n"
+          "Ends with the command's exit status: 128 + N if signal N killed it, 126 or 127\n"
+          "if it could not be run.\n" },
         { "firmware", verb_firmware,
-          "Usage: camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
+          "Usage: camrescue firmware fetch [OPTIONS] [VERSION]\n"
+          "       camrescue firmware import [OPTIONS] [FILE|DIRECTORY|ZIP...]\n"
           "       camrescue firmware list [--json]\n"
           "       camrescue firmware remove ID...\n"
           "Images that the daemon may write.\n\n"
@@ -98,8 +146,24 @@ static const struct verb verbs[] = {
           "                     what cannot be told from names and folders\n"
           "  --stable, --development\n"
           "                     is it a release (default: if the version has no suffix)\n"
-          "  --yes              import the IDE's folder without asking\n" },
+          "  --yes              import the IDE's folder without asking\n\n"
+          "fetch gets a release of OpenMV's by the program curl; no VERSION: the newest\n"
+          "  --from URL         from a mirror of github.com/openmv/openmv\n"
+          "  --timeout SECONDS  give up after so long (default: 900)\n"
+          "  --accept-change    although its digest is another one than last time\n" },
+        /* Not in the help: for the completions of shells. */
+        { "complete", verb_complete,
+          "Usage: camrescue complete verbs|options VERB|firmware|cameras|versions|boards|images\n"
+          "Candidates for the completions of shells, one a line.\n" },
 };
+
+const char *client_nth_verb(size_t n, const char **ret_help)
+{
+        if (n >= ELEMENTSOF(verbs))
+                return NULL;
+        *ret_help = verbs[n].help;
+        return verbs[n].name;
+}
 
 enum exit_code exit_code_worse(enum exit_code a, enum exit_code b)
 {
@@ -218,6 +282,14 @@ static const struct verb *verb_find(const char *name)
         return NULL;
 }
 
+enum exit_code client_needs_descriptors(const struct client *client, const char *command)
+{
+        if (!client->host)
+                return EXIT_DONE;
+        return client_fail(client, EXIT_REFUSED, "Files do not pass over ssh to the daemon of %s. Do it there, with what is there: "
+                           "ssh %s camrescue %s", client->host, client->host, command);
+}
+
 /* Without the library there is no way to say it in JSON. */
 static bool use_json(struct client *client)
 {
@@ -225,6 +297,38 @@ static bool use_json(struct client *client)
         if (!client->json)
                 (void)fputs("camrescue: The library that writes JSON (jansson, libjansson.so.4) is not installed.\n", stderr);
         return client->json;
+}
+
+/* Whose daemon.  A wrong one is reported. */
+static bool set_bus(struct client *client, int option, const char *value)
+{
+        if (option == OPTION_BUS_ADDRESS) {
+                client->bus_address = value;
+                client->host = NULL;
+                return true;
+        }
+        /* What begins with a dash would be an option to ssh. */
+        if (*value == '\0' || *value == '-') {
+                (void)client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no host.", value);
+                return false;
+        }
+        client->host = value;
+        client->bus_address = NULL;
+        return true;
+}
+
+/* Even what is for people is JSON when that was asked for. */
+static enum exit_code print_text(const struct client *client, const char *what, const char *text)
+{
+        if (client->json)
+                return json_print_line(json_pack("{so}", what, json_text(text)));
+        (void)fputs(text, stdout);
+        return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+}
+
+static enum exit_code print_version(const struct client *client)
+{
+        return print_text(client, "version", client->json ? PACKAGE_VERSION : "camrescue " PACKAGE_VERSION "\n");
 }
 
 int client_common_option(struct client *client, int option, enum exit_code *ret)
@@ -236,13 +340,14 @@ int client_common_option(struct client *client, int option, enum exit_code *ret)
                 *ret = EXIT_FAILED;
                 return use_json(client) ? 0 : 1;
         case OPTION_BUS_ADDRESS:
-                client->bus_address = optarg;
-                return 0;
+        case OPTION_HOST:
+                if (set_bus(client, option, optarg))
+                        return 0;
+                *ret = EXIT_WRONG_USAGE;
+                return 1;
         case OPTION_HELP:
                 verb = verb_find(client->verb);
-                if (verb)
-                        (void)fputs(verb->help, stdout);
-                *ret = fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+                *ret = print_text(client, "help", verb ? verb->help : "");
                 return 1;
         case ':':
                 *ret = client_fail(client, EXIT_WRONG_USAGE, "The option needs a value: see camrescue %s --help.", client->verb);
@@ -262,12 +367,6 @@ static bool wants_json(int argc, char **argv)
         return false;
 }
 
-static enum exit_code print_help(void)
-{
-        (void)fputs(help, stdout);
-        return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
-}
-
 int main(int argc, char **argv)
 {
         static const struct option options[] = {
@@ -278,27 +377,25 @@ int main(int argc, char **argv)
         const struct verb *verb;
         int option;
 
-        if (argc == 2 && strcmp(argv[1], "--version") == 0) {
-                (void)puts("camrescue " PACKAGE_VERSION);
-                return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
-        }
+        if (argc == 2 && strcmp(argv[1], "--version") == 0)
+                return (int)print_version(&client);
         if (client.bus_address && !*client.bus_address)
                 client.bus_address = NULL;
         if (wants_json(argc, argv) && !use_json(&client))
                 return EXIT_FAILED;
         terminal_probe(&client.out, STDOUT_FILENO);
         opterr = 0;
-        while ((option = getopt_long(argc, argv, "+:h", options, NULL)) >= 0) {
+        while ((option = getopt_long(argc, argv, "+:hH:", options, NULL)) >= 0) {
                 if (option == OPTION_HELP || option == 'h')
-                        return (int)print_help();
+                        return (int)print_text(&client, "help", help);
                 if (option == OPTION_JSON) {
                         if (!use_json(&client))
                                 return EXIT_FAILED;
-                } else if (option == OPTION_BUS_ADDRESS) {
-                        client.bus_address = optarg;
+                } else if (option == OPTION_BUS_ADDRESS || option == OPTION_HOST || option == 'H') {
+                        if (!set_bus(&client, option == 'H' ? OPTION_HOST : option, optarg))
+                                return EXIT_WRONG_USAGE;
                 } else if (option == OPTION_FIRST_OWN) {
-                        (void)puts("camrescue " PACKAGE_VERSION);
-                        return fflush(stdout) == 0 ? EXIT_DONE : EXIT_FAILED;
+                        return (int)print_version(&client);
                 } else {
                         return (int)client_fail(&client, EXIT_WRONG_USAGE, "Wrong option before the verb: see camrescue --help.");
                 }
@@ -306,7 +403,7 @@ int main(int argc, char **argv)
         if (optind == argc)
                 return (int)client_fail(&client, EXIT_WRONG_USAGE, "What shall be done? See camrescue --help.");
         if (strcmp(argv[optind], "help") == 0)
-                return (int)print_help();
+                return (int)print_text(&client, "help", help);
         verb = verb_find(argv[optind]);
         if (!verb)
                 return (int)client_fail(&client, EXIT_WRONG_USAGE, "Unknown verb \"%s\": see camrescue --help.", argv[optind]);

@@ -35,6 +35,8 @@ static bool begins(const char *whole, const char *part)
 
 enum name_rank name_rank(const char *name, const struct name_candidate *candidate)
 {
+        const char *label = candidate->label ? candidate->label : "";
+
         if (*name == '\0')
                 return NAME_RANK_NONE;
         if (strcmp(candidate->port, name) == 0)
@@ -42,10 +44,13 @@ enum name_rank name_rank(const char *name, const struct name_candidate *candidat
         if (strcasecmp(candidate->unique_id, name) == 0 || strcasecmp(candidate->key, name) == 0 ||
             strcasecmp(candidate->serial, name) == 0)
                 return NAME_RANK_EXACT;
+        /* A label that looks like a port (no daemon of ours gives one) names nothing. */
         if (name_is_port(name))
                 return NAME_RANK_NONE;
+        if (strcasecmp(label, name) == 0)
+                return NAME_RANK_EXACT;
         if (begins(candidate->port, name) || begins(candidate->unique_id, name) || begins(candidate->key, name) ||
-            begins(candidate->serial, name))
+            begins(candidate->serial, name) || begins(label, name))
                 return NAME_RANK_PREFIX;
         return NAME_RANK_NONE;
 }

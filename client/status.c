@@ -24,7 +24,7 @@ static int add_row(struct table *table, const struct camera *camera, const struc
         const char *id = *camera->unique_id ? camera->unique_id : *camera->serial ? camera->serial : camera->key;
         char port[48];
         const struct { enum style style; const char *text; } cells[] = {
-                { STYLE_PLAIN, port }, { STYLE_PLAIN, camera_board(camera) }, { STYLE_DIM, with_serial ? id : "" },
+                { STYLE_PLAIN, port }, { STYLE_BOLD, camera->label }, { STYLE_PLAIN, camera_board(camera) }, { STYLE_DIM, with_serial ? id : "" },
                 { STYLE_PLAIN, camera->mode }, { style, camera->state }, { STYLE_PLAIN, camera->firmware },
                 { update_is_open(update) ? STYLE_BUSY : STYLE_PLAIN, doing }, { STYLE_PLAIN, advice },
         };
@@ -42,7 +42,7 @@ static int add_row(struct table *table, const struct camera *camera, const struc
 
 static enum exit_code print_table(const struct client *client, struct bus *bus, const struct camera **cameras, size_t n)
 {
-        static const char *const headings[] = { "PORT", "BOARD", "SERIAL", "MODE", "STATE", "FIRMWARE", "DOING", "ADVICE", NULL };
+        static const char *const headings[] = { "PORT", "LABEL", "BOARD", "SERIAL", "MODE", "STATE", "FIRMWARE", "DOING", "ADVICE", NULL };
         _cleanup_(table_freep) struct table *table = table_new(headings);
         bool with_serial = client->out.columns == TEXT_UNLIMITED || client->out.columns >= COLUMNS_FOR_SERIAL;
         int r = table ? 0 : -ENOMEM;

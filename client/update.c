@@ -200,6 +200,7 @@ enum exit_code verb_update(struct client *client, int argc, char **argv)
         _cleanup_free_ char *id = NULL;
         struct wishes wishes = { .all = false };
         enum exit_code code;
+        bool from_file;
         size_t n;
         int option;
 
@@ -231,6 +232,12 @@ enum exit_code verb_update(struct client *client, int argc, char **argv)
         n = (size_t)(argc - optind);
         if ((n == 0) == !wishes.all || (wishes.firmware && !*wishes.firmware))
                 return client_fail(client, EXIT_WRONG_USAGE, "Name cameras, or say --all: see camrescue update --help.");
+        from_file = wishes.firmware && is_file(wishes.firmware);
+        if (from_file) {
+                code = client_needs_descriptors(client, "firmware import; then name its version here: --firmware VERSION");
+                if (code != EXIT_DONE)
+                        return code;
+        }
         code = bus_open(client, /* watch= */ true, &bus);
         if (code != EXIT_DONE)
                 return code;
@@ -242,7 +249,7 @@ enum exit_code verb_update(struct client *client, int argc, char **argv)
                 if (code != EXIT_DONE)
                         return code;
         }
-        if (wishes.firmware && is_file(wishes.firmware)) {
+        if (from_file) {
                 code = upload_for_cameras(client, bus, cameras, n, wishes.firmware, &id);
                 if (code != EXIT_DONE)
                         return code;

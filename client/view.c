@@ -18,17 +18,19 @@
 #define BAR_MIN 8u
 #define BAR_MAX 30u
 #define BAR_TEXT 24u                    /* what stands beside a bar: "verifying FIRMWARE 100%" */
+#define BAR_LEFT 13u                    /* ... and ", 95 s left" */
+#define BAR_SPEED 13u                   /* ... and ", 105 KiB/s" */
 #define COLUMNS_FOR_MODE 100
 
 struct widths {
-        size_t label, board, mode, state;
+        size_t place, label, board, mode, state;
 };
 
 /* An absent camera is shown by the port where it was, in brackets: ids are too long for a line. */
 static const char *place(const struct camera *camera, char *buffer, size_t size)
 {
         if (camera->attached || !*camera->port)
-                return camera_label(camera);
+                return camera_place(camera);
         (void)snprintf(buffer, size, "(%s)", camera->port);
         return buffer;
 }
@@ -80,13 +82,18 @@ static void tail(FILE *f, const struct terminal *terminal, const struct camera *
         if (!doing)
                 return;
         if (moving && room >= BAR_MIN + BAR_TEXT) {
-                unsigned width = (unsigned)MIN(room - BAR_TEXT, (size_t)BAR_MAX);
+                bool with_left = room >= BAR_MIN + BAR_TEXT + BAR_LEFT;
+                bool with_speed = room >= BAR_MAX + BAR_TEXT + BAR_LEFT + BAR_SPEED;
+                size_t beside = BAR_TEXT + (with_left ? BAR_LEFT : 0) + (with_speed ? BAR_SPEED : 0);
+                unsigned width = (unsigned)MIN(room - beside, (size_t)BAR_MAX);
+                _cleanup_free_ char *pace = update_pace(update, with_speed);
                 char bar[3 * BAR_MAX + 3];
 
                 progress_bar(bar, sizeof(bar), update->progress, width, terminal->utf8);
                 (void)fprintf(f, "%s%s%s ", style_on(terminal, STYLE_BUSY), bar, style_off(terminal, STYLE_BUSY));
                 room -= width + 1;
-                text = strdup(doing);
+                if (asprintf(&text, "%s%s%s", doing, with_left && pace && *pace ? ", " : "", with_left && pace ? pace : "") < 0)
+                        text = NULL;
         } else if (asprintf(&text, "%s%s%s%s%s", camera->firmware, *camera->firmware && (*doing || *camera->diagnosis) ? "  " : "",
                             doing, *doing && *camera->diagnosis ? ": " : "", camera->diagnosis) < 0) {
                 text = NULL;
@@ -102,13 +109,16 @@ static void tail(FILE *f, const struct terminal *terminal, const struct camera *
 static char *camera_line(const struct terminal *terminal, const struct camera *camera, const struct update *update,
                          const struct widths *widths)
 {
-        size_t used = widths->label + widths->board + widths->state + 6 + (widths->mode ? widths->mode + 2 : 0), size;
+        size_t used = widths->place + widths->board + widths->state + 6 + (widths->mode ? widths->mode + 2 : 0) +
+                      (widths->label ? widths->label + 2 : 0), size;
         char *line = NULL, port[48];
         FILE *f = open_memstream(&line, &size);
 
         if (!f)
                 return NULL;
-        field(f, terminal, STYLE_PLAIN, place(camera, port, sizeof(port)), widths->label);
+        field(f, terminal, STYLE_PLAIN, place(camera, port, sizeof(port)), widths->place);
+        if (widths->label)
+                field(f, terminal, STYLE_PLAIN, camera->label, widths->label);
         field(f, terminal, STYLE_PLAIN, camera_board(camera), widths->board);
         if (widths->mode)
                 field(f, terminal, STYLE_PLAIN, camera->mode, widths->mode);
@@ -120,7 +130,7 @@ static char *camera_line(const struct terminal *terminal, const struct camera *c
 
 static void widen(size_t *width, const char *text)
 {
-        *width = MAX(*width, strlen(text));
+        *width = MAX(*width, text_width(text));
 }
 
 static void draw(struct view *view)
@@ -129,7 +139,7 @@ static void draw(struct view *view)
         size_t max = bus_camera_count(view->bus), max_lines = max + terminal->rows + 2, n, n_cameras, room;
         _cleanup_free_ const struct camera **cameras = calloc(max + 1, sizeof(*cameras));
         _cleanup_free_ char **lines = calloc(max_lines, sizeof(*lines));
-        struct widths widths = { 4, 5, 0, 5 };
+        struct widths widths = { .place = 4, .board = 5, .state = 5 };
         char port[48];
 
         view->pending = false;
@@ -138,17 +148,19 @@ static void draw(struct view *view)
                 return;
         n = view->list(view->userdata, cameras, max);
         for (size_t i = 0; i < n; i++) {
-                widen(&widths.label, place(cameras[i], port, sizeof(port)));
+                widen(&widths.place, place(cameras[i], port, sizeof(port)));
+                widen(&widths.label, cameras[i]->label);
                 widen(&widths.board, camera_board(cameras[i]));
                 widen(&widths.state, cameras[i]->state);
                 if (terminal->columns >= COLUMNS_FOR_MODE)
                         widen(&widths.mode, cameras[i]->mode);
         }
         /* The words at the end are why one looks: the columns before take half at most. */
-        room = MAX(terminal->columns / 2, 24u) - 6;
-        widths.label = MIN(widths.label, room / 3);
-        widths.board = MIN(widths.board, room / 3);
-        widths.state = MIN(widths.state, room / 3);
+        room = (MAX(terminal->columns / 2, 24u) - 6) / (widths.label ? 4 : 3);
+        widths.place = MIN(widths.place, room);
+        widths.label = MIN(widths.label, room);
+        widths.board = MIN(widths.board, room);
+        widths.state = MIN(widths.state, room);
         for (size_t i = 0; i < n; i++) {
                 lines[i] = camera_line(terminal, cameras[i], bus_camera_update(view->bus, cameras[i]), &widths);
                 if (!lines[i])
@@ -158,13 +170,23 @@ static void draw(struct view *view)
         for (size_t i = 0; i < n_cameras && n + 2 < max_lines; i++) {
                 size_t before = n == n_cameras ? n + 1 : n, after;
 
-                after = add_notes(terminal, cameras[i], bus_camera_update(view->bus, cameras[i]), widths.label + 2, lines, before,
+                after = add_notes(terminal, cameras[i], bus_camera_update(view->bus, cameras[i]), widths.place + 2, lines, before,
                                   max_lines - 1);
                 if (after == before)
                         continue;
                 if (before != n)
                         lines[n] = strdup("");
                 n = after;
+        }
+        /* The remark is of all of them: when not everything fits, it is the last to give way. */
+        if (view->remark && n + 1 > terminal->rows - 1 && terminal->rows > 3) {
+                size_t shown = terminal->rows - 3, hidden = n - shown;
+
+                while (n > shown)
+                        free(lines[--n]);
+                if (asprintf(&lines[n], "... and %zu more", hidden) < 0)
+                        lines[n] = NULL;
+                n++;
         }
         if (view->remark)
                 lines[n++] = text_cut(view->remark, terminal->columns - 1, terminal->utf8);

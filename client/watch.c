@@ -12,18 +12,11 @@
 #include <string.h>
 #include <time.h>
 
+#include "client/condition.h"
 #include "client/describe.h"
 #include "client/json.h"
 #include "client/name.h"
 #include "client/view.h"
-
-enum subject { UNTIL_STATE, UNTIL_MODE, UNTIL_FIRMWARE, UNTIL_DIAGNOSIS, UNTIL_UPDATE };
-
-struct until {
-        bool given;
-        enum subject subject;
-        const char *value;
-};
 
 /* What was printed of a camera last, in plain lines. */
 struct printed {
@@ -35,96 +28,14 @@ struct watch {
         struct bus *bus;
         char **names;
         int n_names;
-        struct until until;
+        bool has_until;
+        struct condition until;
         struct view view;
         struct printed *printed;
         size_t n_printed;
         bool finished;
         enum exit_code code;
 };
-
-/* --- the condition --- */
-
-static int until_parse(const char *text, struct until *ret)
-{
-        static const struct { const char *name; enum subject subject; } subjects[] = {
-                { "state", UNTIL_STATE }, { "mode", UNTIL_MODE }, { "firmware", UNTIL_FIRMWARE },
-                { "diagnosis", UNTIL_DIAGNOSIS }, { "update", UNTIL_UPDATE },
-        };
-        static const char *const ends[] = { "ended", "open", "done", "failed", "refused", "cancelled", "not-seen" };
-        const char *equals = strchr(text, '=');
-
-        *ret = (struct until){ .given = true, .subject = UNTIL_STATE, .value = equals ? equals + 1 : text };
-        if (*ret->value == '\0' && (!equals || strncmp(text, "diagnosis=", 10) != 0))
-                return -EINVAL;
-        if (!equals)
-                return 0;
-        for (size_t i = 0; i < ELEMENTSOF(subjects); i++) {
-                if (strlen(subjects[i].name) != (size_t)(equals - text) ||
-                    strncmp(subjects[i].name, text, (size_t)(equals - text)) != 0)
-                        continue;
-                ret->subject = subjects[i].subject;
-                if (ret->subject != UNTIL_UPDATE)
-                        return 0;
-                for (size_t j = 0; j < ELEMENTSOF(ends); j++)
-                        if (strcmp(ends[j], ret->value) == 0)
-                                return 0;
-                return -EINVAL;
-        }
-        return -EINVAL;
-}
-
-static bool update_holds(const struct until *until, const struct update *update)
-{
-        if (!update)
-                return false;
-        if (strcmp(until->value, "open") == 0)
-                return update_is_open(update);
-        if (strcmp(until->value, "ended") == 0)
-                return !update_is_open(update);
-        return !update_is_open(update) && strcmp(update->result, until->value) == 0;
-}
-
-static bool holds_for(const struct watch *watch, const struct camera *camera)
-{
-        const struct until *until = &watch->until;
-
-        switch (until->subject) {
-        case UNTIL_STATE:
-                return strcmp(camera->state, until->value) == 0;
-        case UNTIL_MODE:
-                return strcmp(camera->mode, until->value) == 0;
-        case UNTIL_FIRMWARE:
-                return strcmp(camera->firmware, until->value) == 0;
-        case UNTIL_DIAGNOSIS:
-                return strcmp(camera->diagnosis, until->value) == 0;
-        case UNTIL_UPDATE:
-                return update_holds(until, bus_camera_update(watch->bus, camera));
-        }
-        return false;
-}
-
-/* The names are looked up each time: a camera may come later, move, or turn out to be one that was known by its id. */
-static bool holds(struct watch *watch)
-{
-        const struct camera *camera;
-        size_t asked = 0;
-
-        for (int i = 0; i < watch->n_names; i++)
-                if (camera_match(watch->bus, watch->names[i], &camera) != NAME_FOUND || !holds_for(watch, camera))
-                        return false;
-        if (watch->n_names > 0)
-                return true;
-        for (size_t i = 0; i < bus_camera_count(watch->bus); i++) {
-                camera = bus_nth_camera(watch->bus, i);
-                if (!camera->attached && !(watch->until.subject == UNTIL_MODE && strcmp(watch->until.value, "absent") == 0))
-                        continue;
-                asked++;
-                if (!holds_for(watch, camera))
-                        return false;
-        }
-        return asked > 0;
-}
 
 static void finish(struct watch *watch, enum exit_code code)
 {
@@ -137,7 +48,7 @@ static void finish(struct watch *watch, enum exit_code code)
 
 static void check(struct watch *watch)
 {
-        if (watch->until.given && holds(watch))
+        if (watch->has_until && condition_holds_for_names(&watch->until, watch->bus, watch->names, watch->n_names))
                 finish(watch, EXIT_DONE);
 }
 
@@ -218,7 +129,8 @@ static void say_camera(struct watch *watch, const struct camera *camera)
         char *line = NULL;
 
         if (!doing || !advice || !printed ||
-            asprintf(&line, "%s %s %s %s%s%s%s%s%s%s", camera_label(camera), *camera_board(camera) ? camera_board(camera) : "-",
+            asprintf(&line, "%s %s%s%s%s %s %s%s%s%s%s%s%s", camera_place(camera), *camera->label ? "[" : "", camera->label,
+                     *camera->label ? "] " : "", *camera_board(camera) ? camera_board(camera) : "-",
                      camera->mode, camera->state, *camera->firmware ? " " : "", camera->firmware,
                      *doing ? ", " : "", doing, *advice ? ": " : "", advice) < 0)
                 return;
@@ -325,7 +237,7 @@ static int on_timeout(sd_event_source *source, uint64_t usec, void *userdata)
 {
         struct watch *watch = userdata;
 
-        finish(watch, watch->until.given ? EXIT_NOT_ENDED : EXIT_DONE);
+        finish(watch, watch->has_until ? EXIT_NOT_ENDED : EXIT_DONE);
         return 0;
 }
 
@@ -406,8 +318,9 @@ enum exit_code verb_watch(struct client *client, int argc, char **argv)
         while ((option = getopt_long(argc, argv, ":", options, NULL)) >= 0) {
                 switch (option) {
                 case UNTIL:
-                        if (until_parse(optarg, &watch.until) < 0)
+                        if (condition_parse(optarg, &watch.until) < 0)
                                 return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no condition: see camrescue watch --help.", optarg);
+                        watch.has_until = true;
                         break;
                 case TIMEOUT:
                         if (parse_seconds(optarg, &timeout) < 0)
@@ -426,14 +339,10 @@ enum exit_code verb_watch(struct client *client, int argc, char **argv)
         watch.names = argv + optind;
         watch.n_names = argc - optind;
         for (int i = 0; i < watch.n_names; i++) {
-                int match = camera_match(bus, watch.names[i], &camera);
-
-                /* One may wait for a camera that was never here, and for whichever comes to a port. */
-                if (watch.until.given && (match == NAME_NONE || (match == NAME_AMBIGUOUS && name_is_port(watch.names[i]))))
-                        client_note(client, match == NAME_NONE ? "No camera \"%s\" yet; waiting for it."
-                                            : "Several cameras were at %s; waiting for one to be there.", watch.names[i]);
-                else if (match != NAME_FOUND)
-                        return camera_named(client, bus, watch.names[i], &camera);
+                code = watch.has_until ? condition_check_name(client, bus, watch.names[i])
+                                       : camera_named(client, bus, watch.names[i], &camera);
+                if (code != EXIT_DONE)
+                        return code;
         }
         return run(&watch, has_timeout ? &timeout : NULL);
 }

@@ -6,6 +6,7 @@
  * what it may have meant.
  */
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,14 +20,15 @@
 
 #define CONFIG_FILE_MAX (1U << 20)
 
-enum section { SECTION_NONE, SECTION_RECOVERY, SECTION_CAMERA, SECTION_FIRMWARE };
+enum section { SECTION_NONE, SECTION_DAEMON, SECTION_RECOVERY, SECTION_CAMERA, SECTION_FIRMWARE };
 
+/* Of one file: what stands twice in it is a mistake, what stood in another one before is overridden. */
 struct config_reader {
         struct config *config;
-        unsigned line;
+        unsigned file, line;
         enum section section;           /* NONE: of a wrong section, whose keys are passed over */
         struct config_camera *camera;
-        bool automatic_seen, saved_quota_seen;
+        bool automatic_seen, saved_quota_seen, exit_on_idle_seen, camera_automatic_seen;
 };
 
 void config_init(struct config *config)
@@ -36,9 +38,13 @@ void config_init(struct config *config)
 
 void config_free(struct config *config)
 {
+        for (size_t i = 0; i < config->n_files; i++)
+                free(config->files[i]);
+        free(config->files);
         free(config->cameras);
+        config->files = NULL;
         config->cameras = NULL;
-        config->n_cameras = 0;
+        config->n_files = config->n_cameras = 0;
 }
 
 /* Each reading function returns what is wrong, or NULL. */
@@ -50,6 +56,48 @@ static const char *read_automatic(const char *value, int *ret)
         if (b < 0)
                 return "neither \"yes\" nor \"no\"";
         *ret = b;
+        return NULL;
+}
+
+/* "no", "90", "90s", "10min", "2h" */
+static int parse_duration(const char *value, uint64_t *ret)
+{
+        static const struct { const char *suffix; uint64_t us; } units[] = {
+                { "s", 1000000 }, { "sec", 1000000 }, { "min", 60 * UINT64_C(1000000) }, { "h", 3600 * UINT64_C(1000000) },
+        };
+        char digits[16];
+        size_t n = strspn(value, "0123456789");
+        uint64_t number, unit = 1000000;
+
+        if (strcmp(value, "no") == 0) {
+                *ret = 0;
+                return 0;
+        }
+        if (n == 0 || n >= sizeof(digits))
+                return -EINVAL;
+        memcpy(digits, value, n);
+        digits[n] = '\0';
+        if (value[n]) {
+                unit = 0;
+                for (size_t i = 0; i < ELEMENTSOF(units); i++)
+                        if (strcmp(value + n, units[i].suffix) == 0)
+                                unit = units[i].us;
+        }
+        if (unit == 0 || parse_number(digits, 365 * 24 * 3600, &number) < 0)
+                return -EINVAL;
+        *ret = number * unit;
+        return 0;
+}
+
+static const char *read_daemon(struct config_reader *reader, const char *key, const char *value)
+{
+        if (strcmp(key, "exit-on-idle") != 0)
+                return "an unknown key";
+        if (reader->exit_on_idle_seen)
+                return "given before";
+        if (parse_duration(value, &reader->config->exit_on_idle) < 0)
+                return "neither \"no\" nor a time like 10min";
+        reader->exit_on_idle_seen = true;
         return NULL;
 }
 
@@ -83,8 +131,9 @@ static const char *read_camera(struct config_reader *reader, const char *key, co
 {
         if (strcmp(key, "automatic") != 0)
                 return "an unknown key";
-        if (reader->camera->automatic >= 0)
+        if (reader->camera_automatic_seen)
                 return "given before";
+        reader->camera_automatic_seen = true;
         return read_automatic(value, &reader->camera->automatic);
 }
 
@@ -94,6 +143,14 @@ static bool is_version(const char *value)
                 if (!((*c >= '0' && *c <= '9') || (*c >= 'a' && *c <= 'z') || (*c >= 'A' && *c <= 'Z') || strchr(".:+-_", *c)))
                         return false;
         return *value;
+}
+
+static struct config_pin *find_pin(struct config *config, const char *board)
+{
+        for (size_t i = 0; i < config->n_pins; i++)
+                if (strcasecmp(config->pins[i].board, board) == 0)
+                        return &config->pins[i];
+        return NULL;
 }
 
 static const char *read_pin(struct config_reader *reader, const char *key, const char *value)
@@ -107,42 +164,65 @@ static const char *read_pin(struct config_reader *reader, const char *key, const
                 return "a pin without a board";
         if (!is_version(value) || strlen(value) >= sizeof(pin->version))
                 return "not a version";
-        if (config_pin(config, key + 4))
+        pin = find_pin(config, key + 4);
+        if (pin && pin->file == reader->file)
                 return "given before";
-        if (config->n_pins == BOARDS_MAX)
-                return "more pins than there are boards";
-        pin = &config->pins[config->n_pins++];
+        if (!pin) {
+                if (config->n_pins == BOARDS_MAX)
+                        return "more pins than there are boards";
+                pin = &config->pins[config->n_pins++];
+        }
         strcpy(pin->board, key + 4);
         strcpy(pin->version, value);
+        pin->file = reader->file;
         pin->line = reader->line;
+        return NULL;
+}
+
+/* The section of this file for a camera: of several files they become one. */
+static const char *begin_camera(struct config_reader *reader, const char *name)
+{
+        struct config *config = reader->config;
+        struct config_camera *cameras;
+
+        if (!*name || strlen(name) >= sizeof(config->cameras[0].name))
+                return "a camera section needs a key, a serial or a port";
+        for (size_t i = 0; i < config->n_cameras; i++) {
+                reader->camera = &config->cameras[i];
+                if (strcasecmp(reader->camera->name, name) != 0)
+                        continue;
+                if (reader->camera->file == reader->file)
+                        return "a second section for this camera";
+                reader->camera->file = reader->file;
+                return NULL;
+        }
+        cameras = reallocarray(config->cameras, config->n_cameras + 1, sizeof(*cameras));
+        if (!cameras)
+                return "no memory for another camera";
+        config->cameras = cameras;
+        reader->camera = &cameras[config->n_cameras++];
+        *reader->camera = (struct config_camera){ .automatic = -1, .file = reader->file };
+        strcpy(reader->camera->name, name);
         return NULL;
 }
 
 static const char *begin_section(struct config_reader *reader, const char *name, const char *argument)
 {
-        struct config *config = reader->config;
-        struct config_camera *cameras;
+        const char *fault;
 
         reader->section = SECTION_NONE;
+        reader->camera_automatic_seen = false;
         if (strcmp(name, "camera") == 0) {
-                if (!*argument || strlen(argument) >= sizeof(config->cameras[0].name))
-                        return "a camera section needs a key, a serial or a port";
-                for (size_t i = 0; i < config->n_cameras; i++)
-                        if (strcasecmp(config->cameras[i].name, argument) == 0)
-                                return "a second section for this camera";
-                cameras = reallocarray(config->cameras, config->n_cameras + 1, sizeof(*cameras));
-                if (!cameras)
-                        return "no memory for another camera";
-                config->cameras = cameras;
-                reader->camera = &cameras[config->n_cameras++];
-                strcpy(reader->camera->name, argument);
-                reader->camera->automatic = -1;
-                reader->section = SECTION_CAMERA;
-                return NULL;
+                fault = begin_camera(reader, argument);
+                if (!fault)
+                        reader->section = SECTION_CAMERA;
+                return fault;
         }
         if (*argument)
                 return "a section that takes no argument";
-        if (strcmp(name, "recovery") == 0)
+        if (strcmp(name, "daemon") == 0)
+                reader->section = SECTION_DAEMON;
+        else if (strcmp(name, "recovery") == 0)
                 reader->section = SECTION_RECOVERY;
         else if (strcmp(name, "firmware") == 0)
                 reader->section = SECTION_FIRMWARE;
@@ -156,6 +236,8 @@ static const char *read_value(struct config_reader *reader, const char *key, con
         switch (reader->section) {
         case SECTION_NONE:
                 break;
+        case SECTION_DAEMON:
+                return read_daemon(reader, key, value);
         case SECTION_RECOVERY:
                 return read_recovery(reader, key, value);
         case SECTION_CAMERA:
@@ -166,16 +248,33 @@ static const char *read_value(struct config_reader *reader, const char *key, con
         return NULL;
 }
 
-unsigned config_parse(struct config *config, const char *text, size_t size, const char *file)
+/* -ENOMEM */
+static int remember_file(struct config *config, const char *file)
 {
-        struct config_reader reader = { .config = config };
+        char **files = reallocarray(config->files, config->n_files + 1, sizeof(*files));
+
+        if (!files)
+                return -ENOMEM;
+        config->files = files;
+        files[config->n_files] = strdup(file);
+        if (!files[config->n_files])
+                return -ENOMEM;
+        config->n_files++;
+        return 0;
+}
+
+unsigned config_add(struct config *config, const char *text, size_t size, const char *file)
+{
+        struct config_reader reader = { .config = config, .file = (unsigned)config->n_files };
         struct key_file keys;
         enum key_item item;
         bool in_section = false;
         unsigned wrong = 0;
 
-        config_init(config);
-        snprintf(config->file, sizeof(config->file), "%s", file);
+        if (remember_file(config, file) < 0) {
+                log_error("%s: no memory to read it; ignored", file);
+                return 1;
+        }
         key_file_init(&keys, text, size);
         while ((item = key_file_next(&keys)) != KEY_ITEM_END) {
                 const char *fault = NULL;
@@ -210,21 +309,69 @@ unsigned config_parse(struct config *config, const char *text, size_t size, cons
         return wrong;
 }
 
-int config_load(struct config *config, const char *path)
+unsigned config_parse(struct config *config, const char *text, size_t size, const char *file)
+{
+        config_init(config);
+        return config_add(config, text, size, file);
+}
+
+static unsigned load_file(struct config *config, const char *path)
 {
         _cleanup_free_ char *text = NULL;
         size_t size;
         int r;
 
-        config_init(config);
         r = read_whole_file(path, CONFIG_FILE_MAX, &text, &size);
         if (r == -ENOENT)
                 return 0;
         if (r < 0) {
-                log_error("%s: cannot be read (%s); every setting has its default", path, strerror(-r));
-                return r;
+                log_error("%s: cannot be read (%s); ignored", path, strerror(-r));
+                return 1;
         }
-        return (int)config_parse(config, text, size, path);
+        return config_add(config, text, size, path);
+}
+
+static int is_drop_in(const struct dirent *entry)
+{
+        size_t length = strlen(entry->d_name);
+
+        return entry->d_name[0] != '.' && length > 5 && strcmp(entry->d_name + length - 5, ".conf") == 0;
+}
+
+/* In the order of bytes, whatever the locale. */
+static int compare_names(const struct dirent **a, const struct dirent **b)
+{
+        return strcmp((*a)->d_name, (*b)->d_name);
+}
+
+unsigned config_load(struct config *config, const char *path)
+{
+        _cleanup_free_ char *directory = NULL;
+        struct dirent **entries = NULL;
+        unsigned wrong;
+        int n;
+
+        config_init(config);
+        wrong = load_file(config, path);
+        if (asprintf(&directory, "%s.d", path) < 0) {
+                directory = NULL;
+                return wrong + 1;
+        }
+        n = scandir(directory, &entries, is_drop_in, compare_names);
+        if (n < 0 && errno != ENOENT) {
+                log_error("%s: cannot be read (%s); ignored", directory, strerror(errno));
+                wrong++;
+        }
+        for (int i = 0; i < n; i++) {
+                _cleanup_free_ char *file = NULL;
+
+                if (asprintf(&file, "%s/%s", directory, entries[i]->d_name) < 0)
+                        file = NULL;
+                wrong += file ? load_file(config, file) : 1;
+                free(entries[i]);
+        }
+        free(entries);
+        return wrong;
 }
 
 unsigned config_check_pins(struct config *config, const struct board_list *boards)
@@ -237,7 +384,7 @@ unsigned config_check_pins(struct config *config, const struct board_list *board
                 const struct board *board = board_by_any_name(boards, pin.board);
 
                 if (!board || config_pin(config, board->id)) {
-                        log_warning("%s:%u: %s; this line is ignored", config->file, pin.line,
+                        log_warning("%s:%u: %s; this line is ignored", config->files[pin.file], pin.line,
                                     board ? "a second pin for this board" : "a pin for a board that is not known");
                         continue;
                 }

@@ -2,9 +2,13 @@
 #pragma once
 
 /*
- * The administrator's choices, from one key file (camrescue.conf).  Every value
- * has a default; a wrong line is named with file and line, and ignored, and the rest holds.
+ * The administrator's choices, from a key file (camrescue.conf) and the drop-ins
+ * beside it (camrescue.conf.d/NAME.conf, in the order of their names), of which a
+ * later one wins, setting by setting.  Every value has a default; a wrong line is
+ * named with file and line, and ignored, and the rest holds.
  *
+ *         [daemon]
+ *         exit-on-idle=10min
  *         [recovery]
  *         automatic=yes
  *         saved-quota=64M
@@ -25,12 +29,13 @@
 struct config_camera {
         char name[40];                  /* key, serial (either case) or port */
         int automatic;                  /* -1: not said; 0 no; 1 yes */
+        unsigned file;                  /* that said it last: index into config.files */
 };
 
 struct config_pin {
         char board[20];                 /* as written; its id after config_check_pins() */
         char version[32];
-        unsigned line;
+        unsigned file, line;
 };
 
 struct config {
@@ -40,7 +45,9 @@ struct config {
         struct config_camera *cameras;
         size_t n_pins;
         struct config_pin pins[BOARDS_MAX];
-        char file[256];                 /* for messages */
+        uint64_t exit_on_idle;          /* microseconds without a camera or a question; 0: it stays */
+        size_t n_files;                 /* that were read, in order */
+        char **files;                   /* their names, for messages */
 };
 
 /* The defaults; what was in it is not freed. */
@@ -48,8 +55,11 @@ void config_init(struct config *config);
 void config_free(struct config *config);
 /* Begins with the defaults.  Returns the number of wrong lines; each was logged. */
 unsigned config_parse(struct config *config, const char *text, size_t size, const char *file);
-/* As config_parse().  No file: the defaults, 0.  Negative errno, logged, and the defaults when it cannot be read. */
-int config_load(struct config *config, const char *path);
+/* On top of what is there: one more file.  Likewise. */
+unsigned config_add(struct config *config, const char *text, size_t size, const char *file);
+/* path and its drop-ins, beginning with the defaults.  No file: the defaults, 0.  What cannot be read is logged, counts as one wrong line,
+ * and the rest holds. */
+unsigned config_load(struct config *config, const char *path);
 /* Once the boards are known: pins of boards that are not, and second pins of one board, are logged with their line and dropped.
  * Returns their number. */
 unsigned config_check_pins(struct config *config, const struct board_list *boards);

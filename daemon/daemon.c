@@ -7,11 +7,13 @@
  */
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -25,6 +27,7 @@
 #include "daemon.h"
 #include "edge/bus.h"
 #include "edge/device-monitor.h"
+#include "edge/sleep.h"
 #include "io/usb.h"
 
 #define STOP_DEADLINE (8 * SEC)         /* the longest erase unit's erase and program, and some */
@@ -39,9 +42,12 @@ struct daemon {
         struct usb *usb;
         struct registry *registry;
         struct bus *bus;
+        struct sleep *sleep;
         struct device_monitor *monitor;
         struct timer watchdog;
         struct timer stopping;
+        struct timer idle;              /* [daemon] exit-on-idle= */
+        const char *configuration;
         uint64_t watchdog_interval;
         uint64_t stop_at;
         bool stop_asked, torn_down;
@@ -59,12 +65,21 @@ static void on_watchdog(void *userdata)
         timer_set(&daemon->watchdog, daemon->watchdog_interval);
 }
 
+static void await_idleness(struct daemon *daemon)
+{
+        if (daemon->stop_asked || daemon->config.exit_on_idle == 0 || !daemon->registry || !registry_is_idle(daemon->registry))
+                timer_clear(&daemon->idle);
+        else
+                timer_set(&daemon->idle, daemon->config.exit_on_idle);
+}
+
 static void tell_status(void *userdata, struct camera *camera)
 {
         struct daemon *daemon = userdata;
         size_t attached = registry_attached(daemon->registry), working = registry_working(daemon->registry);
 
         (void)camera;
+        await_idleness(daemon);
         if (attached == daemon->told_attached && working == daemon->told_working)
                 return;
         daemon->told_attached = attached;
@@ -85,6 +100,7 @@ static void tear_down(struct daemon *daemon)
                 return;
         daemon->torn_down = true;
         daemon->monitor = device_monitor_free(daemon->monitor);
+        daemon->sleep = sleep_free(daemon->sleep);
         daemon->bus = bus_free(daemon->bus);
         if (daemon->registry)
                 registry_unobserve(daemon->registry, &status_observer);
@@ -135,6 +151,19 @@ static void stop(struct daemon *daemon, int result)
         timer_set(&daemon->stopping, 0);
 }
 
+/* Nobody is there, and nobody has asked anything for long: the bus or a camera starts us again. */
+static void on_idle(void *userdata)
+{
+        struct daemon *daemon = userdata;
+
+        if (!registry_is_idle(daemon->registry) || !bus_leave_name(daemon->bus)) {
+                await_idleness(daemon);
+                return;
+        }
+        log_info("nobody is there: ending until I am needed");
+        stop(daemon, 0);
+}
+
 static void on_terminate(void *userdata)
 {
         stop(userdata, 0);
@@ -144,6 +173,47 @@ static void on_bus_lost(void *userdata)
 {
         stop(userdata, -ECONNRESET);
 }
+
+static void on_question(void *userdata)
+{
+        await_idleness(userdata);
+}
+
+/* --- configuration --- */
+
+static unsigned reload(void *userdata)
+{
+        struct daemon *daemon = userdata;
+        struct config config;
+        unsigned wrong;
+
+        wrong = config_load(&config, daemon->configuration);
+        wrong += config_check_pins(&config, &daemon->boards);
+        config_free(&daemon->config);
+        daemon->config = config;
+        store_set_quota(daemon->store, config.saved_quota);
+        registry_reconfigure(daemon->registry, config.automatic);
+        await_idleness(daemon);
+        log_info("configuration read anew: %zu files, %u wrong lines, automatic recovery %s", config.n_files, wrong,
+                 config.automatic ? "on" : "off");
+        return wrong;
+}
+
+static void on_hangup(void *userdata)
+{
+        struct timespec now;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        (void)sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%" PRIu64, (uint64_t)now.tv_sec * SEC + (uint64_t)now.tv_nsec / 1000);
+        (void)reload(userdata);
+        (void)sd_notify(0, "READY=1");
+}
+
+static const struct bus_events bus_events = {
+        .on_lost = on_bus_lost,
+        .on_question = on_question,
+        .on_reload = reload,
+};
 
 /* --- devices --- */
 
@@ -169,10 +239,24 @@ static void on_gone(void *userdata, const char *port)
         registry_gone(daemon->registry, port);
 }
 
+static void on_serial_port(void *userdata, const char *port)
+{
+        struct daemon *daemon = userdata;
+
+        registry_serial_port(daemon->registry, port);
+}
+
+static int serial_port(void *userdata, const char *port, char *node, size_t size)
+{
+        (void)userdata;
+        return device_monitor_serial_port(port, node, size);
+}
+
 static const struct device_monitor_callbacks monitor_callbacks = {
         .is_interesting = is_interesting,
         .on_seen = on_seen,
         .on_gone = on_gone,
+        .on_serial_port = on_serial_port,
 };
 
 /* "3-1.4" hangs on hub "3-1", "3-1" on root hub "usb3". */
@@ -226,7 +310,9 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
         }
         timer_init(&daemon->watchdog, daemon->loop, on_watchdog, daemon);
         timer_init(&daemon->stopping, daemon->loop, on_stopping, daemon);
+        timer_init(&daemon->idle, daemon->loop, on_idle, daemon);
 
+        daemon->configuration = options->configuration;
         (void)config_load(&daemon->config, options->configuration);    /* what was wrong was said; the defaults hold */
         r = board_list_load(&daemon->boards, options->boards_directory);
         if (r < 0) {
@@ -255,7 +341,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
         };
         settings = (struct registry_settings){
                 .automatic = daemon->config.automatic, .camera_automatic = automatic_of_camera,
-                .hub_is_there = hub_is_there, .userdata = daemon,
+                .hub_is_there = hub_is_there, .serial_port = serial_port, .userdata = daemon,
         };
         r = registry_new(&context, &settings, &daemon->registry);
         if (r >= 0)
@@ -266,7 +352,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
                 log_error("cannot load what is known of cameras: %s", strerror(-r));
                 return r;
         }
-        r = bus_new(daemon->loop, daemon->registry, options->bus_address, on_bus_lost, daemon, &daemon->bus);
+        r = bus_new(daemon->loop, daemon->registry, options->bus_address, &bus_events, daemon, &daemon->bus);
         if (r < 0) {
                 log_error("cannot connect to the bus: %s", strerror(-r));
                 return r;
@@ -276,9 +362,16 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
                 log_error("cannot take the name %s: %s", BUS_NAME, r == -EEXIST ? "another camrescued runs" : strerror(-r));
                 return r;
         }
+        r = sleep_new(daemon->bus, &daemon->sleep);
+        if (r < 0) {
+                log_error("cannot ask for word of the host's sleep: %s", strerror(-r));
+                return r;
+        }
         r = loop_on_signal(daemon->loop, SIGTERM, on_terminate, daemon);
         if (r >= 0)
                 r = loop_on_signal(daemon->loop, SIGINT, on_terminate, daemon);
+        if (r >= 0)
+                r = loop_on_signal(daemon->loop, SIGHUP, on_hangup, daemon);
         if (r >= 0)
                 r = device_monitor_new(daemon->loop, &monitor_callbacks, daemon, &daemon->monitor);
         if (r >= 0)
@@ -286,6 +379,28 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
         if (r < 0)
                 log_error("cannot watch for devices: %s", strerror(-r));
         return r;
+}
+
+int daemon_check_configuration(const struct daemon_options *options)
+{
+        _cleanup_free_ struct board_list *boards = calloc(1, sizeof(*boards));
+        struct config config;
+        unsigned wrong;
+        int r;
+
+        if (!boards)
+                return -ENOMEM;
+        r = board_list_load(boards, options->boards_directory);
+        if (r < 0) {
+                log_error("no usable board file in %s: %s", options->boards_directory, strerror(-r));
+                return r;
+        }
+        wrong = config_load(&config, options->configuration);
+        wrong += config_check_pins(&config, boards);
+        if (wrong == 0)
+                log_info("%zu files, nothing wrong", config.n_files);
+        config_free(&config);
+        return (int)wrong;
 }
 
 int daemon_new(const struct daemon_options *options, struct daemon **ret)
@@ -323,6 +438,7 @@ struct daemon *daemon_free(struct daemon *daemon)
         if (daemon->loop) {
                 timer_deinit(&daemon->watchdog);
                 timer_deinit(&daemon->stopping);
+                timer_deinit(&daemon->idle);
         }
         daemon->usb = usb_free(daemon->usb);
         daemon->store = store_free(daemon->store);

@@ -3,6 +3,8 @@
 
 /* The daemon as a whole: everything is built here, in order of birth, and torn down in reverse. */
 
+#include <stdbool.h>
+
 #include "base/log.h"
 
 struct daemon_options {
@@ -10,10 +12,14 @@ struct daemon_options {
         const char *state_directory;
         const char *boards_directory;
         const char *bus_address;        /* NULL: the system bus */
+        bool only_check;                /* the configuration, and end */
 };
 
 struct daemon;
 
+/* Reads the configuration as the daemon would; the number of wrong lines, each named on standard error.  Negative errno: the boards
+ * cannot be read. */
+int daemon_check_configuration(const struct daemon_options *options);
 int daemon_new(const struct daemon_options *options, struct daemon **ret);
 struct daemon *daemon_free(struct daemon *daemon);
 /* Until SIGTERM or SIGINT: 0; or a negative errno when it could not go on. */

@@ -19,7 +19,9 @@ static void help(void)
              "Brings stuck OpenMV cameras back to life when they are plugged in.\n"
              "Runs in the foreground; SIGTERM or Ctrl-C ends it at a safe boundary.\n"
              "\n"
-             "     --configuration FILE     default: " CONFIG_DIRECTORY "/camrescue.conf\n"
+             "     --configuration FILE     default: " CONFIG_DIRECTORY "/camrescue.conf;\n"
+             "                              drop-ins are read from FILE.d/*.conf\n"
+             "     --check-config           only read it, and name what is wrong\n"
              "     --state-directory DIR    default: $STATE_DIRECTORY, or " STATE_DIRECTORY "\n"
              "     --boards-directory DIR   default: " BOARDS_DIRECTORY "\n"
              "     --bus-address ADDRESS    a D-Bus of your own; default: the system bus\n"
@@ -31,9 +33,10 @@ static void help(void)
 
 static int parse(int argc, char *argv[], struct daemon_options *options, enum log_target *target, int *level)
 {
-        enum { CONFIGURATION = 256, STATE, BOARDS, BUS, LOG };
+        enum { CONFIGURATION = 256, CHECK, STATE, BOARDS, BUS, LOG };
         static const struct option long_options[] = {
                 { "configuration",    required_argument, NULL, CONFIGURATION },
+                { "check-config",     no_argument,       NULL, CHECK },
                 { "state-directory",  required_argument, NULL, STATE },
                 { "boards-directory", required_argument, NULL, BOARDS },
                 { "bus-address",      required_argument, NULL, BUS },
@@ -49,6 +52,9 @@ static int parse(int argc, char *argv[], struct daemon_options *options, enum lo
                 switch (c) {
                 case CONFIGURATION:
                         options->configuration = optarg;
+                        break;
+                case CHECK:
+                        options->only_check = true;
                         break;
                 case STATE:
                         options->state_directory = optarg;
@@ -111,6 +117,8 @@ int main(int argc, char *argv[])
                 return r > 0 ? EXIT_SUCCESS : 2;
         log_init(target, level);
 
+        if (options.only_check)
+                return daemon_check_configuration(&options) == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
         r = daemon_new(&options, &daemon);
         if (r < 0)
                 return EXIT_FAILURE;

@@ -16,7 +16,10 @@ static const char *const camera_state_names[_CAMERA_STATE_MAX] = {
         [CAMERA_WAITING] = "waiting",
         [CAMERA_PASSING] = "passing",
         [CAMERA_BOOTING] = "booting",
+        [CAMERA_STAYING] = "staying",
         [CAMERA_RUNNING] = "running",
+        [CAMERA_CALLING] = "calling",
+        [CAMERA_RESTARTING] = "restarting",
         [CAMERA_OPENING] = "opening",
         [CAMERA_BLOCKED] = "blocked",
         [CAMERA_EXAMINING] = "examining",
@@ -30,6 +33,7 @@ static const char *const camera_state_names[_CAMERA_STATE_MAX] = {
         [CAMERA_LEFT_ALONE] = "left-alone",
         [CAMERA_UNREADABLE] = "unreadable",
         [CAMERA_FAILED] = "failed",
+        [CAMERA_INHIBITED] = "inhibited",
 };
 DEFINE_ENUM_NAMES(camera_state, _CAMERA_STATE_MAX);
 
@@ -59,6 +63,10 @@ static const char *const camera_event_names[_CAMERA_EVENT_MAX] = {
         [EVENT_REQUESTED] = "requested",
         [EVENT_FIRMWARE_ADDED] = "firmware-added",
         [EVENT_FINISHED] = "finished",
+        [EVENT_CALL] = "call",
+        [EVENT_CALLED] = "called",
+        [EVENT_CALL_FAILED] = "call-failed",
+        [EVENT_INHIBITED] = "inhibited",
 };
 DEFINE_ENUM_NAMES(camera_event, _CAMERA_EVENT_MAX);
 
@@ -74,6 +82,10 @@ static const char *const camera_effect_names[_CAMERA_EFFECT_MAX] = {
         [EFFECT_AWAIT_RETURN] = "await-return",
         [EFFECT_OVERDUE] = "overdue",
         [EFFECT_ARRIVED] = "arrived",
+        [EFFECT_PASS] = "pass",
+        [EFFECT_CALL] = "call",
+        [EFFECT_AWAIT_BOOTLOADER] = "await-bootloader",
+        [EFFECT_CALL_FAILED] = "call-failed",
 };
 DEFINE_ENUM_NAMES(camera_effect, _CAMERA_EFFECT_MAX);
 
@@ -85,6 +97,7 @@ static const struct {
 } rules[] = {
         /* A bootloader that goes is followed by a runtime, or by silence. */
         { CAMERA_PASSING,    EVENT_GONE,             { CAMERA_BOOTING,    EFFECT_AWAIT_RUNTIME } },
+        { CAMERA_PASSING,    EVENT_DEADLINE,         { CAMERA_STAYING,    EFFECT_NONE } },
         { CAMERA_RELEASING,  EVENT_GONE,             { CAMERA_BOOTING,    EFFECT_AWAIT_RUNTIME } },
         { CAMERA_RELEASING,  EVENT_GONE_EXCUSED,     { CAMERA_ABSENT,     EFFECT_CLOSE } },
         { CAMERA_CONFIRMING, EVENT_GONE,             { CAMERA_CONFIRMING, EFFECT_AWAIT_RUNTIME } },
@@ -117,6 +130,20 @@ static const struct {
         { CAMERA_ASKING,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_FAILED,      EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
         { CAMERA_FAILED,      EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
+        { CAMERA_INHIBITED,   EVENT_GONE,            { CAMERA_WAITING,    EFFECT_CLOSE } },
+        { CAMERA_INHIBITED,   EVENT_GONE_EXCUSED,    { CAMERA_WAITING,    EFFECT_CLOSE } },
+
+        /* A running camera is asked to restart into its bootloader. */
+        { CAMERA_RUNNING,    EVENT_CALL,             { CAMERA_CALLING,    EFFECT_CALL } },
+        { CAMERA_CALLING,    EVENT_CALLED,           { CAMERA_RESTARTING, EFFECT_AWAIT_BOOTLOADER } },
+        { CAMERA_CALLING,    EVENT_CALL_FAILED,      { CAMERA_RUNNING,    EFFECT_CALL_FAILED } },
+        { CAMERA_CALLING,    EVENT_FINISHED,         { CAMERA_RUNNING,    EFFECT_NONE } },
+        { CAMERA_CALLING,    EVENT_GONE,             { CAMERA_WAITING,    EFFECT_CALL_FAILED } },
+        { CAMERA_CALLING,    EVENT_GONE_EXCUSED,     { CAMERA_WAITING,    EFFECT_CALL_FAILED } },
+        { CAMERA_RESTARTING, EVENT_GONE,             { CAMERA_RESTARTING, EFFECT_NONE } },
+        { CAMERA_RESTARTING, EVENT_GONE_EXCUSED,     { CAMERA_WAITING,    EFFECT_CALL_FAILED } },
+        { CAMERA_RESTARTING, EVENT_CALL_FAILED,      { CAMERA_RUNNING,    EFFECT_CALL_FAILED } },
+        { CAMERA_RESTARTING, EVENT_DEADLINE,         { CAMERA_WAITING,    EFFECT_CALL_FAILED } },
 
         /* A session. */
         { CAMERA_OPENING,   EVENT_PINNED,            { CAMERA_EXAMINING,  EFFECT_NONE } },
@@ -139,8 +166,16 @@ static const struct {
         { CAMERA_UPDATING,  EVENT_STOPPED,           { CAMERA_ASKING,     EFFECT_CLOSE } },
         { CAMERA_FAILED,    EVENT_DEADLINE,          { CAMERA_OPENING,    EFFECT_OPEN } },
 
+        /* Hands off. */
+        { CAMERA_OPENING,   EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_BLOCKED,   EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_EXAMINING, EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_UPDATING,  EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
+        { CAMERA_CALLING,   EVENT_INHIBITED,         { CAMERA_RUNNING,    EFFECT_NONE } },
+
         /* A person, or the store, changes what can be done. */
         { CAMERA_PASSING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
+        { CAMERA_STAYING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_OPENING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_EXAMINING,   EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_ASKING,      EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
@@ -160,7 +195,7 @@ static const struct {
         struct transition to;
 } defaults[] = {
         { EVENT_SEEN_RUNTIME,      { CAMERA_RUNNING,    EFFECT_ARRIVED } },
-        { EVENT_SEEN_BOOTLOADER,   { CAMERA_PASSING,    EFFECT_CLOSE } },
+        { EVENT_SEEN_BOOTLOADER,   { CAMERA_PASSING,    EFFECT_PASS } },
         { EVENT_SEEN_WANTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { EVENT_SEEN_ROM,          { CAMERA_OPENING,    EFFECT_OPEN } },
         { EVENT_SEEN_ROM_UNPROVEN, { CAMERA_UNPROVEN,   EFFECT_CLOSE } },
@@ -195,7 +230,10 @@ bool camera_state_has_session(enum camera_state state)
         case CAMERA_WAITING:
         case CAMERA_PASSING:
         case CAMERA_BOOTING:
+        case CAMERA_STAYING:
         case CAMERA_RUNNING:
+        case CAMERA_CALLING:
+        case CAMERA_RESTARTING:
         case CAMERA_BLOCKED:
         case CAMERA_ASKING:
         case CAMERA_NO_FIRMWARE:
@@ -204,6 +242,7 @@ bool camera_state_has_session(enum camera_state state)
         case CAMERA_LEFT_ALONE:
         case CAMERA_UNREADABLE:
         case CAMERA_FAILED:
+        case CAMERA_INHIBITED:
         case _CAMERA_STATE_MAX:
                 return false;
         }

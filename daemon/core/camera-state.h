@@ -18,7 +18,10 @@ enum camera_state {
         CAMERA_WAITING,         /* not attached, and something is unfinished: it is awaited */
         CAMERA_PASSING,         /* in its bootloader, and nobody of us touches it: a healthy camera boots on */
         CAMERA_BOOTING,         /* its bootloader left; the runtime has 10 s to show itself */
+        CAMERA_STAYING,         /* in its bootloader for longer than that waits, and not through us */
         CAMERA_RUNNING,         /* its firmware runs */
+        CAMERA_CALLING,         /* its firmware runs, and is being asked to restart into its bootloader */
+        CAMERA_RESTARTING,      /* told to; its bootloader is awaited */
         CAMERA_OPENING,         /* being opened and pinned */
         CAMERA_BLOCKED,         /* somebody else holds it, or its node is not ours yet: tried again */
         CAMERA_EXAMINING,       /* pinned; its flash is being read */
@@ -32,6 +35,7 @@ enum camera_state {
         CAMERA_LEFT_ALONE,      /* recognised, named, not handled */
         CAMERA_UNREADABLE,      /* something is connected and does not answer */
         CAMERA_FAILED,          /* what was tried ended badly; tried again, or a hand is needed */
+        CAMERA_INHIBITED,       /* attached, and somebody asked us to keep our hands off (inhibit.h) */
         _CAMERA_STATE_MAX
 };
 DECLARE_ENUM_NAMES(camera_state);
@@ -45,7 +49,7 @@ enum camera_event {
         EVENT_SEEN_OTHER,
         EVENT_SEEN_UNREADABLE,
         EVENT_GONE,                     /* left the bus */
-        EVENT_GONE_EXCUSED,             /* left the bus, and the host slept or the hub went with it: no sign of anything */
+        EVENT_GONE_EXCUSED,             /* left the bus, and the host slept, its hub went, or others worked on it: no sign of anything */
         EVENT_DEADLINE,                 /* the state's timer */
         EVENT_PINNED,
         EVENT_BUSY,                     /* claimed by another program, or no permission yet */
@@ -58,10 +62,14 @@ enum camera_event {
         EVENT_ROM_DONE,                 /* ROM: bootloader restored and verified */
         EVENT_UPDATED,                  /* everything verified and the camera told to leave */
         EVENT_UPDATE_FAILED,
-        EVENT_STOPPED,                  /* stopped at a safe boundary (cancel, inhibit, shutdown) */
+        EVENT_STOPPED,                  /* stopped at a safe boundary, because it was cancelled */
         EVENT_REQUESTED,                /* a person asked for something */
         EVENT_FIRMWARE_ADDED,
         EVENT_FINISHED,                 /* nothing is unfinished any more */
+        EVENT_CALL,                     /* it runs, and a person's update waits for its bootloader */
+        EVENT_CALLED,                   /* it was told to restart */
+        EVENT_CALL_FAILED,              /* and will not: a hand is needed */
+        EVENT_INHIBITED,                /* hands off: not opened, or stopped at a safe boundary; when that is lifted it is seen anew */
         _CAMERA_EVENT_MAX
 };
 DECLARE_ENUM_NAMES(camera_event);
@@ -78,6 +86,10 @@ enum camera_effect {
         EFFECT_AWAIT_RETURN,            /* end the session; its bootloader was restored: arm the deadline for coming back */
         EFFECT_OVERDUE,                 /* it did not come back: a person is told what that may mean */
         EFFECT_ARRIVED,                 /* its runtime is here: whatever waited for that ends well */
+        EFFECT_PASS,                    /* end the session; arm the deadline for leaving the bootloader by itself */
+        EFFECT_CALL,                    /* ask it to restart when its turn comes */
+        EFFECT_AWAIT_BOOTLOADER,        /* arm the 5 s */
+        EFFECT_CALL_FAILED,             /* its update waits for a replug */
         _CAMERA_EFFECT_MAX
 };
 DECLARE_ENUM_NAMES(camera_effect);

@@ -12,22 +12,26 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/caller.h"
 #include "core/camera.h"
 #include "core/registry.h"
 
 #define RUNTIME_DEADLINE   (10 * SEC)   /* timing.md section 6: bootloader -> runtime */
 #define LEAVING_DEADLINE   (10 * SEC)
+#define PASSING_DEADLINE   (10 * SEC)   /* a bootloader's window is 1.5 s */
+#define RESTART_DEADLINE   (5 * SEC)    /* timing.md section 6: runtime -> bootloader after SYS_BOOT */
 #define BUSY_RETRY_MIN     (250 * MSEC)
 #define BUSY_RETRY_MAX     (2 * SEC)
 #define RETURN_DEADLINE    (20 * SEC)   /* a hand takes the jumper off and plugs in: longer, and it may be waiting for nothing */
-#define FAILURE_RETRY      (1 * SEC)    /* doubled at each failure in a row */
-#define FAILURES_MAX       3            /* in a row, while the device stays: then the update ends with its reason */
 #define GONE_DEADLINE      (3 * SEC)    /* a device said to be gone is told by the bus within this, or has not gone */
 #define RESTARTS_MAX       3            /* bootloaders in a row without a runtime: a boot loop, as silent as silence (dfu.md A.3) */
 #define SLEPT_MIN          (1 * SEC)    /* less is what lies between two readings of two clocks */
 
 #define HISTORY_ROM_DFU "rom-dfu"
 #define HISTORY_RAN "ran"
+#define HISTORY_BEGAN "began"
+#define HISTORY_RESUMED "resumed"
+#define HISTORY_INTERRUPTED "interrupted"
 #define HISTORY_KEPT 200                /* journal.h */
 
 #define camera_log(camera, level, ...)                                                                  \
@@ -82,6 +86,13 @@ bool camera_is_missing(const struct camera *camera)
         return !camera->provisional && !camera->attached && (camera->record.suspect || update_is_open(camera->update));
 }
 
+bool camera_is_busy(const struct camera *camera)
+{
+        if (camera->call)
+                return true;
+        return camera->attached && usb_has_open(registry_context(camera->registry)->usb, camera->sighting.node);
+}
+
 void camera_store(struct camera *camera)
 {
         if (camera->provisional && !update_is_open(camera->update))
@@ -97,7 +108,7 @@ static void history(struct camera *camera, const char *event, const char *text)
                                           loop_wall_clock(loop_of(camera)), event, text);
 }
 
-static void end_update(struct camera *camera, enum update_result result, const char *code, const char *text)
+void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text)
 {
         char message[256];
 
@@ -108,8 +119,9 @@ static void end_update(struct camera *camera, enum update_result result, const c
         camera_log(camera, result == UPDATE_DONE ? LOG_NOTICE : LOG_WARNING, "update %s: %s (%s)",
                    camera->update->record.id, update_result_to_string(result), message);
         history(camera, update_result_to_string(result), message);
-        /* Whatever became of the wish: garbage is not booted at the next plug-in, but looked at. */
-        if (camera->incomplete && !camera->record.suspect) {
+        /* Whatever became of the wish: garbage is not booted at the next plug-in, but looked at.  (begun is also remembered from before
+         * the daemon was restarted.) */
+        if ((camera->incomplete || update_is_begun(camera->update)) && !camera->record.suspect) {
                 camera->record.suspect = true;
                 camera_store(camera);
         }
@@ -118,6 +130,7 @@ static void end_update(struct camera *camera, enum update_result result, const c
 
 struct diagnosis camera_diagnosis(const struct camera *camera)
 {
+        const struct inhibitor *inhibitor = camera_inhibitor(camera);
         const struct diagnosis_facts facts = {
                 .state = camera->state,
                 .mode = camera->mode,
@@ -135,10 +148,26 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .ran_between = camera->ran_between,
                 .automatic = camera_automatic(camera),
                 .permission = camera->permission,
+                .trouble = camera->trouble,
+                .failure = camera->failure,
                 .detail = camera->detail,
+                .update_failed = camera->update && camera->update->result == UPDATE_FAILED,
+                .inhibited_by = inhibitor ? inhibitor_who(inhibitor) : NULL,
+                .inhibited_why = inhibitor ? inhibitor_why(inhibitor) : NULL,
         };
 
         return diagnosis_of(&facts);
+}
+
+static bool is_wanted(const struct camera *camera)
+{
+        return update_is_open(camera->update) || camera->record.suspect || camera->expected;
+}
+
+/* It ran a moment ago, and stays in its bootloader because we asked for that: if nothing of it is wanted any more, it is sent back. */
+static bool is_to_be_sent_back(const struct camera *camera)
+{
+        return camera->sent && camera->attached && camera->mode == CAMERA_MODE_BOOTLOADER && !camera->incomplete && !is_wanted(camera);
 }
 
 /* --- what a session tells --- */
@@ -148,6 +177,8 @@ static void on_pinned(void *userdata, uint64_t latency)
         struct camera *camera = userdata;
 
         camera->tries = 0;
+        camera->trouble = CALL_FINE;
+        camera->held = true;
         camera_log(camera, LOG_INFO, "held %.1f ms after it was seen", (double)latency / 1000);
         camera_event(camera, EVENT_PINNED);
 }
@@ -176,6 +207,17 @@ static void note_what_stands_there(struct camera *camera, const struct session_d
                 record->firmware = (struct digest){};
                 camera->incomplete = true;
         }
+}
+
+static void note_writing(struct camera *camera, const struct session_decision *decision)
+{
+        const struct update_record *record = &camera->update->record;
+        char text[256];
+
+        (void)snprintf(text, sizeof(text), "update %s writes %s (%s), attempt %u", record->id,
+                       camera->mode == CAMERA_MODE_ROM_DFU ? "the bootloader" : record->version[0] ? record->version : "firmware",
+                       decision->reason[0] ? decision->reason : record->reason, record->attempts);
+        history(camera, record->attempts > 1 ? HISTORY_RESUMED : HISTORY_BEGAN, text);
 }
 
 /* A verdict to write is where an update begins (unattended), or where an open one learns what it will write. */
@@ -213,6 +255,7 @@ static int on_decided(void *userdata, const struct session_decision *decision)
                 camera_log(camera, LOG_NOTICE, "update %s: writing %s (%s), attempt %u", update->record.id,
                            update->record.version[0] ? update->record.version : "bootloader", update->record.reason,
                            update->record.attempts);
+                note_writing(camera, decision);
                 registry_update_changed(camera->registry, update);
                 camera_event(camera, EVENT_WRITE);
         }
@@ -237,12 +280,22 @@ static void add_wear(void *userdata, const char *partition, unsigned unit, int d
                 update_add_wear(camera->update, partition, unit, delta);
 }
 
+static void set_proven(void *userdata, const char *partition, unsigned unit, bool proven)
+{
+        struct camera *camera = userdata;
+
+        if (update_is_open(camera->update))
+                update_set_proven(camera->update, partition, unit, proven);
+}
+
 static void on_progress(void *userdata)
 {
         struct camera *camera = userdata;
 
+        if (camera->update)
+                update_store_units(camera->update);
         if (update_is_open(camera->update) && camera->session) {
-                update_follow(camera->update, camera->session);
+                update_follow(camera->update, camera->session, loop_now(loop_of(camera)));
                 registry_update_changed(camera->registry, camera->update);
         }
 }
@@ -290,26 +343,54 @@ static void update_waits(struct camera *camera)
 {
         if (!update_is_open(camera->update))
                 return;
-        camera->update->step = UPDATE_WAITING;
-        camera->update->image[0] = '\0';
+        update_wait(camera->update);
         registry_update_changed(camera->registry, camera->update);
 }
 
-/* A device that hangs starts afresh when it is plugged in again, and a bad cable is changed then: its update goes on. */
-static bool a_replug_may_mend(enum machine_outcome outcome)
+/* A session of an open update has ended, however: did it bring anything forward?  What it wrote and did not verify is found by
+ * the next one's comparison. */
+static void count_session(struct camera *camera, bool counts)
 {
-        return outcome == MACHINE_TIMEOUT || outcome == MACHINE_TRANSFER_ERROR || outcome == MACHINE_BUSY_FOREVER;
+        struct update *update = camera->update;
+        unsigned before;
+
+        if (!update_is_open(update))
+                return;
+        before = update->record.failures;
+        if (update_went_on(update))
+                update->record.failures = 0;
+        if (counts)
+                update->record.failures++;
+        if (update->record.failures != before)
+                update_store(update);
 }
 
-static void on_failed(struct camera *camera, enum machine_outcome outcome, const char *message)
+/* because: what failed the last time. */
+static void give_up(struct camera *camera, const char *code, const char *because)
 {
-        const char *code = outcome == MACHINE_OK ? "failed" : machine_outcome_to_string(outcome);
+        const struct update *update = camera->update;
+        char text[256];
+
+        (void)snprintf(text, sizeof(text), "gave up after %u attempts at %s%s%s because %s. To try again: camrescue retry %s",
+                       MAX(camera->failures, update->record.failures), update_step_to_string(update->step),
+                       update->image[0] ? " " : "", update->image, because, camera_name(camera));
+        camera_end_update(camera, UPDATE_FAILED, code, text);
+}
+
+static void on_failed(struct camera *camera, enum failure failure, enum machine_outcome outcome, const char *message)
+{
+        const char *code = failure == FAILURE_STATE_DIRECTORY ? failure_to_string(failure) :
+                           outcome == MACHINE_OK ? "failed" : machine_outcome_to_string(outcome);
+        struct update *update = update_is_open(camera->update) ? camera->update : NULL;
 
         set_detail(camera, message);
-        camera_log(camera, LOG_WARNING, "%s", message);
+        camera_log(camera, LOG_WARNING, "%s%s%s%s%s", update ? update_step_to_string(update->step) : "looking",
+                   update && update->image[0] ? " " : "", update ? update->image : "", ": ", message);
         camera->failures++;
-        if (update_is_open(camera->update) && camera->failures >= FAILURES_MAX && !a_replug_may_mend(outcome))
-                end_update(camera, UPDATE_FAILED, code, message);
+        camera->failure = failure;
+        camera->retry = retry_after(failure, camera->failures, update ? update->record.failures : 0);
+        if (update && camera->retry.kind == RETRY_NEVER)
+                give_up(camera, code, message);
         else
                 update_waits(camera);
         camera_event(camera, camera->state == CAMERA_OPENING ? EVENT_OPEN_FAILED : EVENT_UPDATE_FAILED);
@@ -319,7 +400,7 @@ static void on_failed(struct camera *camera, enum machine_outcome outcome, const
 static void refuse_update(struct camera *camera, const char *message)
 {
         if (update_is_open(camera->update) && camera->looked)
-                end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(camera->reason), message);
+                camera_end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(camera->reason), message);
 }
 
 /* A board that somebody named and the device contradicts is not its board. */
@@ -333,19 +414,28 @@ static void camera_disown_board(struct camera *camera)
 static void on_end(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message)
 {
         struct camera *camera = userdata;
+        bool cancelled = update_is_open(camera->update) && camera->update->cancelling;
 
         defer_call(&camera->reap);
         camera_log(camera, LOG_DEBUG, "session: %s (%s)", session_end_to_string(end), message);
         camera->permission = false;
+        if (camera->update)
+                update_store_units(camera->update);
         /* However it ended, but for well: a cancelled update does not go on. */
-        if (update_is_open(camera->update) && camera->update->cancelling && end != SESSION_END_UPDATED &&
-            end != SESSION_END_ROM_DONE)
-                end_update(camera, UPDATE_CANCELLED, "cancelled", end == SESSION_END_STOPPED ? message : "cancelled");
+        if (cancelled && end != SESSION_END_UPDATED && end != SESSION_END_ROM_DONE)
+                camera_end_update(camera, UPDATE_CANCELLED, "cancelled", end == SESSION_END_STOPPED ? message : "cancelled");
         switch (end) {
         case SESSION_END_GONE:
         case SESSION_END_WINDOW_MISSED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
-                update_waits(camera);
+                count_session(camera, /* counts= */ end == SESSION_END_GONE);
+                if (camera->state == CAMERA_UPDATING)
+                        history(camera, HISTORY_INTERRUPTED, message);
+                if (update_is_open(camera->update) &&
+                    retry_after(FAILURE_LEFT, /* in_a_row= */ 0, camera->update->record.failures).kind == RETRY_NEVER)
+                        give_up(camera, machine_outcome_to_string(MACHINE_GONE), message);
+                else
+                        update_waits(camera);
                 timer_set(&camera->deadline, GONE_DEADLINE);    /* the bus tells the rest, or nothing has left it */
                 break;
         case SESSION_END_BUSY:
@@ -357,13 +447,21 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 camera_event(camera, EVENT_BUSY);
                 break;
         case SESSION_END_OPEN_FAILED:
+                count_session(camera, /* counts= */ true);
+                on_failed(camera, FAILURE_LINK, outcome, message);
+                break;
         case SESSION_END_FAILED:
-                on_failed(camera, outcome, message);
+                count_session(camera, /* counts= */ true);
+                on_failed(camera, failure_of_outcome(outcome), outcome, message);
+                break;
+        case SESSION_END_NOT_RECORDED:
+                count_session(camera, /* counts= */ false);
+                on_failed(camera, FAILURE_STATE_DIRECTORY, outcome, message);
                 break;
         case SESSION_END_RELEASED:
                 camera_log(camera, LOG_NOTICE, "released: %s", message);
                 if (camera->restored && camera->reason == REASON_NOTHING_TO_DO)
-                        end_update(camera, UPDATE_DONE, "bootloader-restored",
+                        camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
                                    "its bootloader was restored, and its firmware is whole and was left as it is");
                 refuse_update(camera, message);
                 camera_event(camera, EVENT_RELEASE);
@@ -396,10 +494,10 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 history(camera, "bootloader-restored", message);
                 if (camera->provisional) {
                         registry_expect_bootloader(camera->registry, camera->sighting.port, camera->board);
-                        end_update(camera, UPDATE_DONE, "bootloader-restored",
+                        camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
                                    "bootloader restored and verified: remove the jumper, unplug it and plug it in again");
                 } else if (update_is_open(camera->update) && camera->update->cancelling)
-                        end_update(camera, UPDATE_CANCELLED, "cancelled", "cancelled; its bootloader was restored before that");
+                        camera_end_update(camera, UPDATE_CANCELLED, "cancelled", "cancelled; its bootloader was restored before that");
                 else
                         update_waits(camera);
                 camera_event(camera, EVENT_ROM_DONE);
@@ -421,7 +519,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_STOPPED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
                 update_waits(camera);
-                camera_event(camera, EVENT_STOPPED);
+                camera_event(camera, cancelled && !camera_is_inhibited(camera) ? EVENT_STOPPED : EVENT_INHIBITED);
                 break;
         case _SESSION_END_MAX:
                 break;
@@ -433,12 +531,19 @@ static const struct session_events session_events = {
         .on_decided = on_decided,
         .get_wear = get_wear,
         .add_wear = add_wear,
+        .set_proven = set_proven,
         .on_progress = on_progress,
         .on_verified = on_verified,
         .on_end = on_end,
 };
 
 /* --- effects --- */
+
+void camera_send_back(struct camera *camera)
+{
+        if (is_to_be_sent_back(camera))
+                camera_event(camera, EVENT_REQUESTED);
+}
 
 static void on_reap(void *userdata)
 {
@@ -449,12 +554,19 @@ static void on_reap(void *userdata)
         /* What was missing came while it was being looked at. */
         if (camera->state == CAMERA_NO_FIRMWARE && camera->firmware_added)
                 camera_event(camera, EVENT_FIRMWARE_ADDED);
+        camera_send_back(camera);
+        /* They let go before we had. */
+        if (camera->state == CAMERA_INHIBITED && !camera_is_inhibited(camera))
+                camera_uninhibited(camera);
 }
 
 static void close_session(struct camera *camera)
 {
-        if (camera->session && session_step(camera->session) != SESSION_ENDED)
+        if (camera->session && session_step(camera->session) != SESSION_ENDED) {
                 camera->session = session_free(camera->session);
+                if (camera->update)
+                        update_store_units(camera->update);
+        }
 }
 
 static struct session_wish make_wish(struct camera *camera)
@@ -465,6 +577,7 @@ static struct session_wish make_wish(struct camera *camera)
                 .serial_shared = serial_is_shared(camera->sighting.serial),
                 .automatic = camera_automatic(camera),
                 .silent = camera->record.suspect,
+                .would_boot = !camera->record.suspect && !camera->expected && !camera->incomplete && !update_is_begun(camera->update),
                 .known_bootloader = camera->record.bootloader,
         };
         int r;
@@ -480,12 +593,13 @@ static struct session_wish make_wish(struct camera *camera)
         wish.word_replace = camera->word_replace;
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
         wish.begun = update_is_begun(camera->update);
+        wish.release_only = is_to_be_sent_back(camera);
         if (!update)
                 return wish;
 
         r = wish_from_string(update->record.wish);
         wish.begun_unattended = r < 0 || r == WISH_UNATTENDED;
-        wish.wish = wish.begun_unattended || (update->record.attempts > 0 && update->begun) ? WISH_RESUME : (enum wish)r;
+        wish.wish = wish.begun_unattended || (update->record.attempts > 0 && update->record.begun) ? WISH_RESUME : (enum wish)r;
         wish.word_romfs = update->record.word_romfs;
         wish.word_filesystem = update->record.word_filesystem;
         wish.word_replace = update->record.word_replace || camera->word_replace;
@@ -508,19 +622,25 @@ static void open_session(struct camera *camera)
         if (camera->session) {          /* ended, and still inside its callbacks */
                 camera->session = session_free(camera->session);
         }
+        if (camera_is_inhibited(camera)) {
+                update_waits(camera);
+                camera_event(camera, EVENT_INHIBITED);
+                return;
+        }
         if (!camera->board) {
                 camera_log(camera, LOG_WARNING, "its board is not known: not opened");
+                camera->retry = (struct retry){ .kind = RETRY_WHEN_BACK };
                 camera_event(camera, EVENT_OPEN_FAILED);
                 return;
         }
         camera->firmware_added = false;
         wish = make_wish(camera);
+        if (wish.release_only)
+                camera->sent = false;           /* once */
         r = session_new(context, &session_events, camera, camera->board, &camera->sighting, camera->mode, &wish,
                         &camera->session);
         if (r < 0) {
-                set_detail(camera, strerror(-r));
-                camera_log(camera, LOG_ERR, "cannot begin a session: %s", strerror(-r));
-                camera_event(camera, EVENT_OPEN_FAILED);
+                on_failed(camera, FAILURE_HERE, MACHINE_OK, strerror(-r));
                 return;
         }
         if (update_is_open(camera->update)) {
@@ -539,8 +659,8 @@ static void retry_later(struct camera *camera, enum camera_state state)
                 return;
         }
         /* Failed: with an update that is still open, or with an unattended look that is still worth a try. */
-        if (camera->failures < FAILURES_MAX && (update_is_open(camera->update) || camera->record.suspect))
-                timer_set(&camera->deadline, FAILURE_RETRY << camera->failures);
+        if (camera->retry.kind == RETRY_AFTER && (update_is_open(camera->update) || camera->record.suspect))
+                timer_set(&camera->deadline, camera->retry.delay);
 }
 
 static void arrived(struct camera *camera, enum camera_state from)
@@ -548,6 +668,9 @@ static void arrived(struct camera *camera, enum camera_state from)
         camera->record.suspect = false;
         camera->looked = camera->not_seen = camera->restored = camera->still_pulled = camera->incomplete =
                 camera->expected = false;
+        /* What was begun on it before it ran is somebody's finished work by now, and saved before it is touched again. */
+        if (camera->update)
+                update_set_begun(camera->update, false);
         if (camera->rom_visits > 0) {
                 camera->ran_between++;
                 history(camera, HISTORY_RAN, "it runs");
@@ -555,15 +678,12 @@ static void arrived(struct camera *camera, enum camera_state from)
         camera->detail[0] = '\0';
         camera->tries = camera->failures = camera->restarts = 0;
         if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
-                end_update(camera, UPDATE_DONE, "done", camera->update->record.message);
+                camera_end_update(camera, UPDATE_DONE, "done", camera->update->record.message);
         else if (update_is_open(camera->update) && wish_from_string(camera->update->record.wish) == WISH_UNATTENDED)
                 /* Somebody else has brought it back: nobody asked for more. */
-                end_update(camera, UPDATE_CANCELLED, "runs-again", "it runs again, and nobody had asked for this recovery");
+                camera_end_update(camera, UPDATE_CANCELLED, "runs-again", "it runs again, and nobody had asked for this recovery");
         else
                 update_waits(camera);
-        /* What was begun on it before it ran is somebody's finished work by now, and saved before it is touched again. */
-        if (camera->update)
-                update_set_begun(camera->update, false);
         camera_store(camera);
 }
 
@@ -596,9 +716,9 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 retry_later(camera, camera->state);
                 break;
         case EFFECT_SUSPECT:
-                if (slept_since(camera) || !hub_is_there(camera)) {
-                        camera_log(camera, LOG_INFO, "no running camera followed, but the host slept or its hub is gone: "
-                                   "no sign of anything");
+                if (slept_since(camera) || !hub_is_there(camera) || camera->disturbed) {
+                        camera_log(camera, LOG_INFO, "no running camera followed, but the host slept, its hub is gone, or others worked "
+                                   "on it: no sign of anything");
                         camera_event(camera, EVENT_GONE_EXCUSED);
                         break;
                 }
@@ -609,8 +729,8 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 break;
         case EFFECT_NOT_SEEN:
                 camera->not_seen = true;
-                camera->record.suspect = true;
-                end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
+                camera->record.suspect = !camera->disturbed;
+                camera_end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
                            "written and verified, but the camera was not seen running within 10 s");
                 camera_store(camera);
                 break;
@@ -627,6 +747,19 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
                 close_session(camera);
                 arrived(camera, from);
                 break;
+        case EFFECT_PASS:
+                close_session(camera);
+                timer_set(&camera->deadline, PASSING_DEADLINE);
+                break;
+        case EFFECT_CALL:
+                caller_begin(registry_caller(camera->registry), camera);
+                break;
+        case EFFECT_AWAIT_BOOTLOADER:
+                timer_set(&camera->deadline, RESTART_DEADLINE);
+                break;
+        case EFFECT_CALL_FAILED:
+                update_waits(camera);
+                break;
         case _CAMERA_EFFECT_MAX:
                 break;
         }
@@ -640,6 +773,8 @@ void camera_event(struct camera *camera, enum camera_event event)
         if (to.next != from || to.effect != EFFECT_NONE)
                 timer_clear(&camera->deadline);
         camera->state = to.next;
+        if (to.next != CAMERA_CALLING && to.next != CAMERA_RESTARTING)
+                caller_drop(camera);
         if (to.next != from)
                 camera_log(camera, LOG_INFO, "%s -> %s (%s)", camera_state_to_string(from), camera_state_to_string(to.next),
                            camera_event_to_string(event));
@@ -647,9 +782,16 @@ void camera_event(struct camera *camera, enum camera_event event)
         registry_camera_changed(camera->registry, camera);
 }
 
-static bool is_wanted(const struct camera *camera)
+/* Told to restart, and no bootloader was seen. */
+static void camera_not_back(struct camera *camera)
 {
-        return update_is_open(camera->update) || camera->record.suspect || camera->expected;
+        if (camera->trouble == CALL_FINE)
+                camera->trouble = camera->attached ? CALL_STAYED : CALL_NOT_BACK;
+        camera_log(camera, LOG_NOTICE, camera->attached ? "told to restart, and it did not: its update waits for a replug"
+                                                        : "told to restart, and its bootloader was not seen");
+        camera_event(camera, camera->attached ? EVENT_CALL_FAILED : EVENT_DEADLINE);
+        if (!is_wanted(camera))
+                camera_event(camera, EVENT_FINISHED);
 }
 
 static void on_deadline(void *userdata)
@@ -660,17 +802,20 @@ static void on_deadline(void *userdata)
         case CAMERA_OPENING:
         case CAMERA_EXAMINING:
         case CAMERA_UPDATING:
-                /* Another program has reset it, or its claim was taken from us: it said "gone", and is there. */
-                on_failed(camera, MACHINE_GONE, "it stopped answering, but did not leave the bus");
+                /* Another program has reset it, or its claim was taken from us: it said "gone", and is there.  (It was counted then.) */
+                on_failed(camera, FAILURE_DEVICE, MACHINE_GONE, "it stopped answering, but did not leave the bus");
                 break;
         case CAMERA_BLOCKED:
         case CAMERA_FAILED:
                 /* What it was to be opened for was cancelled meanwhile: it boots on. */
-                if (camera->mode == CAMERA_MODE_BOOTLOADER && !is_wanted(camera)) {
+                if (camera->mode == CAMERA_MODE_BOOTLOADER && !is_wanted(camera) && !is_to_be_sent_back(camera)) {
                         camera_event(camera, EVENT_SEEN_BOOTLOADER);
                         break;
                 }
                 camera_event(camera, EVENT_DEADLINE);
+                break;
+        case CAMERA_RESTARTING:
+                camera_not_back(camera);
                 break;
         default:
                 camera_event(camera, EVENT_DEADLINE);
@@ -683,17 +828,47 @@ static void on_deadline(void *userdata)
  * time it is looked at. */
 static void count_restart(struct camera *camera, const struct sighting *sighting)
 {
-        if ((camera->state != CAMERA_BOOTING && camera->state != CAMERA_CONFIRMING) ||
+        if ((camera->state != CAMERA_BOOTING && camera->state != CAMERA_CONFIRMING) || camera->disturbed ||
             strcmp(camera->sighting.port, sighting->port) != 0 || ++camera->restarts < RESTARTS_MAX)
                 return;
         camera->restarts = 0;
         if (camera->state == CAMERA_CONFIRMING) {
                 camera->not_seen = true;
-                end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
+                camera_end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
                            "written and verified, but its bootloader came again and again, and no running camera");
         }
         camera->record.suspect = true;
         history(camera, "silent-boot", "its bootloader came again and again, and no running camera");
+}
+
+static enum camera_event event_of_rom(const struct camera *camera)
+{
+        return camera->match == IDENTITY_KNOWN || camera->may_peek || camera->word ? EVENT_SEEN_ROM : EVENT_SEEN_ROM_UNPROVEN;
+}
+
+void camera_inhibited(struct camera *camera, enum inhibit_mode mode)
+{
+        camera->disturbed = true;
+        if (camera->session && session_step(camera->session) != SESSION_ENDED)
+                session_stop(camera->session, /* release= */ mode == INHIBIT_RELEASE);
+        else if (camera->state == CAMERA_BLOCKED || camera->state == CAMERA_CALLING)
+                camera_event(camera, EVENT_INHIBITED);
+        registry_camera_changed(camera->registry, camera);
+}
+
+void camera_uninhibited(struct camera *camera)
+{
+        if (camera->state == CAMERA_CONFIRMING && !camera->attached)
+                timer_set(&camera->deadline, RUNTIME_DEADLINE);         /* it could not be looked for */
+        caller_consider(camera);
+        if (camera->state != CAMERA_INHIBITED)
+                return;
+        camera->failures = camera->tries = 0;
+        if (camera->mode == CAMERA_MODE_ROM_DFU)
+                camera_event(camera, event_of_rom(camera));
+        else
+                /* Nothing but us would let it go: whether it may is found out by looking. */
+                camera_event(camera, is_wanted(camera) || camera->held ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
 }
 
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match)
@@ -712,7 +887,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                 camera->record.first_seen = camera->record.last_seen;
         snprintf(camera->record.port, sizeof(camera->record.port), "%s", sighting->port);
         camera->failures = 0;
-        camera->overdue = false;
+        camera->overdue = camera->held = false;
         if (mode != CAMERA_MODE_ROM_DFU)
                 camera->word = camera->word_replace = false;
 
@@ -720,8 +895,10 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
         case CAMERA_MODE_BOOTLOADER:
                 camera->record.bootloader_device = sighting->device;
                 camera->slept = host_slept();
+                camera->disturbed = camera_is_inhibited(camera);
                 camera->old_bootloader = false;
-                camera_event(camera, is_wanted(camera) ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
+                camera->sent = caller_bootloader_came(registry_caller(camera->registry), camera, sighting->port);
+                camera_event(camera, is_wanted(camera) || camera->sent ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
                 break;
         case CAMERA_MODE_ROM_DFU:
                 if (match == IDENTITY_KNOWN && !serial_is_shared(sighting->serial))
@@ -730,7 +907,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                         camera->rom_visits++;
                         history(camera, HISTORY_ROM_DFU, "it is in ROM DFU mode");
                 }
-                camera_event(camera, match == IDENTITY_KNOWN || camera->may_peek ? EVENT_SEEN_ROM : EVENT_SEEN_ROM_UNPROVEN);
+                camera_event(camera, event_of_rom(camera));
                 break;
         case CAMERA_MODE_RUNTIME:
                 if (!serial_is_shared(sighting->serial))
@@ -755,13 +932,18 @@ void camera_gone(struct camera *camera, bool excused)
         if (camera->session && session_step(camera->session) != SESSION_ENDED)
                 session_gone(camera->session);
         if (camera->provisional)
-                end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
+                camera_end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
                            "it left before the end: what was said of it held for that attachment only. Say it again");
-        camera->attached = false;
+        camera->attached = camera->sent = false;
         camera->mode = CAMERA_MODE_ABSENT;
+        /* A hand pulled it: what stood in the way of calling it may be another when it returns. */
+        if (camera->state == CAMERA_RUNNING || camera->state == CAMERA_CALLING) {
+                camera->calls = 0;
+                camera->trouble = CALL_FINE;
+        }
         camera->word = camera->word_replace = false;
         camera->gone_at = loop_now(loop_of(camera));
-        camera_event(camera, excused ? EVENT_GONE_EXCUSED : EVENT_GONE);
+        camera_event(camera, excused || camera->disturbed ? EVENT_GONE_EXCUSED : EVENT_GONE);
         if (!is_wanted(camera) && !camera->restored)
                 camera_event(camera, EVENT_FINISHED);
         else if (camera->state == CAMERA_ABSENT && update_is_open(camera->update))
@@ -773,7 +955,7 @@ void camera_has_old_bootloader(struct camera *camera)
         if (!camera->old_bootloader)
                 camera_log(camera, LOG_NOTICE, "it has the old serial bootloader, which is recognised and left alone");
         camera->old_bootloader = true;
-        end_update(camera, UPDATE_REFUSED, diagnosis_code_to_string(DIAGNOSIS_OLD_BOOTLOADER),
+        camera_end_update(camera, UPDATE_REFUSED, diagnosis_code_to_string(DIAGNOSIS_OLD_BOOTLOADER),
                    "it has the old serial bootloader, which is not handled yet: use OpenMV IDE for this camera");
 }
 
@@ -855,6 +1037,7 @@ struct camera *camera_free(struct camera *camera)
 {
         if (!camera)
                 return NULL;
+        caller_drop(camera);
         session_free(camera->session);
         timer_deinit(&camera->deadline);
         defer_deinit(&camera->reap);

@@ -16,7 +16,9 @@
 #include "core/camera-state.h"
 #include "core/diagnosis.h"
 #include "core/identity.h"
+#include "core/inhibit.h"
 #include "core/journal.h"
+#include "core/retry.h"
 #include "core/session.h"
 #include "core/update.h"
 
@@ -46,7 +48,11 @@ struct camera {
         struct timer deadline;
         unsigned tries;                 /* of opening what others hold, since the last success */
         unsigned failures;              /* sessions that failed while the device stayed, since it came or somebody asked */
+        enum failure failure;           /* the last of them */
+        struct retry retry;             /* and what follows it */
         bool expected;                  /* its bootloader was restored when it was not known who it is: its firmware is looked at */
+        bool held;                      /* we have held it, and not seen it leave since */
+        bool disturbed;                 /* somebody else may have worked on it since its bootloader was seen: that it left tells nothing */
         unsigned restarts;              /* its bootloader showed itself again, and it was not seen running in between */
         bool incomplete;                /* we have begun to overwrite its firmware, and not verified the whole yet */
 
@@ -65,6 +71,10 @@ struct camera {
         unsigned ran_between;           /* times it ran after the first of them */
         bool firmware_added;            /* since the present session looked into the store */
         bool old_bootloader;            /* it came out of the old serial bootloader */
+        struct call *call;              /* the caller's, while it is being called */
+        unsigned calls;                 /* times it was told to restart, since a person asked or a hand was there */
+        enum call_trouble trouble;      /* what stood in the way of it, since then */
+        bool sent;                      /* in its bootloader, and to stay there, because we told its firmware so */
         char detail[256];               /* of the last failure */
 
         TAILQ_ENTRY(camera) link;
@@ -82,14 +92,24 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
 void camera_gone(struct camera *camera, bool excused);
 /* Something came into the store. */
 void camera_firmware_added(struct camera *camera);
+/* For inhibit.c: hands off from now on; and not any more: what waits is as if just seen. */
+void camera_inhibited(struct camera *camera, enum inhibit_mode mode);
+void camera_uninhibited(struct camera *camera);
 /* It runs, and came out of the old serial bootloader: an update that waits for another one would wait for ever. */
 void camera_has_old_bootloader(struct camera *camera);
 
+/* If it is in its bootloader because we sent it there, and nothing of it is wanted any more: back to its firmware. */
+void camera_send_back(struct camera *camera);
+
+/* Ends its open update, if there is one: logged, told, written into its history. */
+void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text);
 /* Puts the record into the journal's next batch (not for provisional cameras without an update). */
 void camera_store(struct camera *camera);
 struct diagnosis camera_diagnosis(const struct camera *camera);
 /* How a person would name it: its serial, else its port. */
 const char *camera_name(const struct camera *camera);
 bool camera_automatic(const struct camera *camera);
+/* Do we have anything of it open, or are about to open or close it? */
+bool camera_is_busy(const struct camera *camera);
 /* Unfinished: absent with an open update or after a silent boot.  (row 3: "missing") */
 bool camera_is_missing(const struct camera *camera);

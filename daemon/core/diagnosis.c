@@ -27,10 +27,13 @@ static const char *const diagnosis_code_names[_DIAGNOSIS_CODE_MAX] = {
         [DIAGNOSIS_NOT_SEEN] = "verified-not-seen",
         [DIAGNOSIS_IGNORES_DETACH] = "ignores-detach",
         [DIAGNOSIS_FAILED] = "failed",
+        [DIAGNOSIS_STATE_DIRECTORY] = "state-directory",
         [DIAGNOSIS_REFUSED] = "refused",
         [DIAGNOSIS_OLD_BOOTLOADER] = "old-bootloader",
         [DIAGNOSIS_NOT_HANDLED] = "not-handled",
         [DIAGNOSIS_UNREADABLE] = "unreadable",
+        [DIAGNOSIS_STAYS_IN_BOOTLOADER] = "stays-in-bootloader",
+        [DIAGNOSIS_INHIBITED] = "inhibited",
 };
 DEFINE_ENUM_NAMES(diagnosis_code, _DIAGNOSIS_CODE_MAX);
 
@@ -137,8 +140,49 @@ static struct diagnosis when_silent(const struct diagnosis_facts *f)
                    "Unplug it and plug it in again: camrescue will catch its bootloader and look.");
 }
 
+static const char *why_a_hand_is_needed(enum call_trouble trouble)
+{
+        switch (trouble) {
+        case CALL_FINE:
+        case CALL_BUSY:
+        case CALL_NO_PERMISSION:
+        case _CALL_TROUBLE_MAX:
+                break;
+        case CALL_NO_PORT:
+                return "an update waits for it, and its firmware has no serial port over which to ask for its bootloader";
+        case CALL_NO_ANSWER:
+                return "an update waits for it, and its firmware does not answer when asked for its bootloader";
+        case CALL_OTHER_CAMERA:
+                return "an update waits for it, but the firmware there says that it runs on another camera: it was not asked for anything";
+        case CALL_STAYED:
+                return "an update waits for it, and its firmware was told to restart into its bootloader and did not";
+        case CALL_NOT_BACK:
+                return "an update waits for it; it was restarted, and its bootloader was not seen";
+        }
+        return "an update waits for it";
+}
+
+/* What goes on by itself, or at the next plug-in, does so when they let go. */
+static bool is_held_back(const struct diagnosis_facts *f)
+{
+        return f->inhibited_by && (f->state == CAMERA_INHIBITED || f->state == CAMERA_WAITING || f->state == CAMERA_BLOCKED ||
+                                   (f->state == CAMERA_RUNNING && f->update_open));
+}
+
+static struct diagnosis held_back(const struct diagnosis_facts *f)
+{
+        struct diagnosis d = { .code = DIAGNOSIS_INHIBITED };
+
+        snprintf(d.text, sizeof(d.text), "held back by %s: %s", f->inhibited_by, f->inhibited_why);
+        snprintf(d.advice, sizeof(d.advice), "It goes on when %s lets go%s.", f->inhibited_by,
+                 f->state == CAMERA_WAITING ? " and it is plugged in again" : "");
+        return d;
+}
+
 struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
 {
+        if (is_held_back(f))
+                return held_back(f);
         switch (f->state) {
         case CAMERA_ABSENT:
         case CAMERA_PASSING:
@@ -148,7 +192,13 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
         case CAMERA_UPDATING:
         case CAMERA_RELEASING:
         case CAMERA_CONFIRMING:
+        case CAMERA_RESTARTING:
+        case CAMERA_INHIBITED:          /* until it is opened again, in this same moment */
                 return none();
+        case CAMERA_STAYING:
+                return say(DIAGNOSIS_STAYS_IN_BOOTLOADER,
+                           "it stays in its bootloader: a program holds it there, or it was told to restart into it and nothing followed",
+                           "Unplug it and plug it in again; or: camrescue update %s", f->name);
         case CAMERA_SILENT:
                 return when_silent(f);
         case CAMERA_WAITING:
@@ -160,12 +210,24 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                 if (f->restored)
                         return say(DIAGNOSIS_RESTORED_JUMPER, "its bootloader was restored and verified; its firmware follows",
                                    "Plug it in without the jumper.");
+                if (f->trouble == CALL_NOT_BACK)
+                        return say(DIAGNOSIS_AWAITED, "it was told to restart into its bootloader, and has not been seen since",
+                                   "Unplug it and plug it in again: it goes on by itself.");
                 return say(DIAGNOSIS_AWAITED, "something is unfinished, and it went away",
                            "Plug it in again: it goes on by itself.");
         case CAMERA_RUNNING:
                 if (f->update_open)
-                        return say(DIAGNOSIS_WAITING_FOR_REPLUG, "an update waits for it",
+                        return say(DIAGNOSIS_WAITING_FOR_REPLUG, why_a_hand_is_needed(f->trouble),
                                    "Unplug it and plug it in again: the update begins in its bootloader.");
+                return none();
+        case CAMERA_CALLING:
+                if (f->trouble == CALL_BUSY)
+                        return say(DIAGNOSIS_BUSY, "an update waits for it, and another program has its serial port open",
+                                   "Close that program, and camrescue goes on; or unplug it and plug it in again.");
+                if (f->trouble == CALL_NO_PERMISSION)
+                        return say(DIAGNOSIS_NO_PERMISSION, "an update waits for it, and its serial port is not accessible to camrescued (yet)",
+                                   "Unplug it and plug it in again: the update begins in its bootloader. If this stays, the udev rules "
+                                   "of camrescue are not installed, or the program setfacl is not.");
                 return none();
         case CAMERA_BLOCKED:
                 if (f->permission)
@@ -202,6 +264,12 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                            "No software can reach it: try another cable and port. If it is the same in ROM DFU mode, the "
                            "camera's USB lines are damaged.");
         case CAMERA_FAILED:
+                if (f->detail[0] && f->failure == FAILURE_STATE_DIRECTORY)
+                        return say(DIAGNOSIS_STATE_DIRECTORY, f->detail,
+                                   "Make room there, or make it writable: it goes on by itself within a minute.");
+                if (f->detail[0] && f->update_failed)
+                        return say(DIAGNOSIS_FAILED, f->detail, "Its update was given up: see camrescue history %s. With another cable, hub "
+                                   "or port it may go well: camrescue retry %s", f->name, f->name);
                 if (f->detail[0])
                         return say(DIAGNOSIS_FAILED, f->detail, "Unplug it and plug it in again, with another cable if it repeats; "
                                    "or: camrescue recover %s", f->name);

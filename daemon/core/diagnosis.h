@@ -11,6 +11,7 @@
 
 #include "core/camera-state.h"
 #include "core/identity.h"
+#include "core/retry.h"
 #include "core/verdict.h"
 
 enum diagnosis_code {
@@ -33,13 +34,29 @@ enum diagnosis_code {
         DIAGNOSIS_NOT_SEEN,             /* verified, not seen again */
         DIAGNOSIS_IGNORES_DETACH,
         DIAGNOSIS_FAILED,               /* detail says how */
+        DIAGNOSIS_STATE_DIRECTORY,      /* what is wanted could not be written down */
         DIAGNOSIS_REFUSED,              /* the verdict, reason says which row */
         DIAGNOSIS_OLD_BOOTLOADER,       /* CDC bootloader: recognised, left alone */
         DIAGNOSIS_NOT_HANDLED,          /* recognised board in a mode that is not handled */
         DIAGNOSIS_UNREADABLE,
+        DIAGNOSIS_STAYS_IN_BOOTLOADER,  /* and not through us */
+        DIAGNOSIS_INHIBITED,            /* somebody asked for hands off */
         _DIAGNOSIS_CODE_MAX
 };
 DECLARE_ENUM_NAMES(diagnosis_code);
+
+/* What stands in the way of telling a running camera to restart into its bootloader. */
+enum call_trouble {
+        CALL_FINE,                      /* nothing, as far as is known */
+        CALL_BUSY,                      /* another program has its serial port */
+        CALL_NO_PERMISSION,
+        CALL_NO_PORT,                   /* it has none, or none was made for it */
+        CALL_NO_ANSWER,
+        CALL_OTHER_CAMERA,              /* it says that it is another one: nothing was sent */
+        CALL_STAYED,                    /* told to restart, and did not */
+        CALL_NOT_BACK,                  /* restarted, and its bootloader was not seen */
+        _CALL_TROUBLE_MAX
+};
 
 struct diagnosis_facts {
         enum camera_state state;
@@ -55,8 +72,12 @@ struct diagnosis_facts {
         bool overdue;                           /* restored, and away for longer than a hand takes */
         unsigned ran_between;                   /* how often it ran since it was first seen in ROM DFU */
         bool automatic;
+        enum call_trouble trouble;              /* of a camera that runs */
         bool permission;                        /* blocked by missing permission, not by another program */
-        const char *detail;                     /* of the last failure; "" none */
+        enum failure failure;                   /* the last one, and its sentence; detail "": none */
+        const char *detail;
+        bool update_failed;                     /* given up */
+        const char *inhibited_by, *inhibited_why;       /* NULL: nobody asked for hands off */
 };
 
 struct diagnosis {

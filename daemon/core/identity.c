@@ -187,8 +187,7 @@ static bool has_stm32_uid(const struct known_identity *known)
         return known->has_uid && !(known->board && known->board->chip == CHIP_ALIF);
 }
 
-/* Is serial the one that this uid shows in runtime, in any of its forms? */
-static bool uid_has_runtime_serial(const struct uid *uid, const char *serial)
+bool uid_has_runtime_serial(const struct uid *uid, const char *serial)
 {
         char form[25];
 

@@ -31,6 +31,9 @@ void uid_to_r(const struct uid *uid, char r[static 13]);
 void uid_to_m(const struct uid *uid, bool reduced, char m[static 17]);          /* reduced: sums mod 256 (TinyUSB); else up to 14 digits */
 void uid_to_byte_order(const struct uid *uid, char hex[static 25]);             /* early N6 runtime */
 
+/* Is serial one that an STM32 with this uid shows in runtime, in any of its forms?  Either case. */
+bool uid_has_runtime_serial(const struct uid *uid, const char *serial);
+
 /* Serials that many chips share: never an identity (200364500000, STM32FxSTM32, 000000000010, 000000000011, 0123456789ABCDEF,
  * empty, one character repeated, not printable). */
 bool serial_is_shared(const char *serial);

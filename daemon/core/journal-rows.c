@@ -72,6 +72,13 @@ static const char *const migrations[] = {
         "CREATE INDEX history_of_camera ON history (camera, number);"
 
         "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;",
+
+        /* Which units are proven good; failures in a row; and attempts are counted on when a camera has run in between. */
+        "ALTER TABLE updates ADD COLUMN failures INTEGER NOT NULL DEFAULT 0;"
+        "ALTER TABLE updates ADD COLUMN begun INTEGER NOT NULL DEFAULT 0 CHECK (begun IN (0, 1));"
+        "UPDATE updates SET begun = attempts > 0;"
+        "ALTER TABLE wear RENAME TO units;"
+        "ALTER TABLE units ADD COLUMN proven INTEGER NOT NULL DEFAULT 0 CHECK (proven IN (0, 1));",
 };
 
 const struct database_schema journal_schema = {
@@ -133,6 +140,12 @@ static bool update_is_open(const struct update_record *record)
         return strcmp(record->state, "open") == 0;
 }
 
+/* Its erases are nobody's trouble any more. */
+static bool update_ended_well(const struct update_record *record)
+{
+        return strcmp(record->state, "done") == 0 || strcmp(record->state, "not-seen") == 0;
+}
+
 static int prune_updates(struct database *database)
 {
         int r;
@@ -142,6 +155,8 @@ static int prune_updates(struct database *database)
                          " ORDER BY ended DESC, number DESC LIMIT -1 OFFSET " STRINGIFY(ENDED_UPDATES_MAX) ")", "");
         if (r >= 0)
                 r = database_run(database, "DELETE FROM update_images WHERE update_id NOT IN (SELECT id FROM updates)", "");
+        if (r >= 0)
+                r = database_run(database, "DELETE FROM units WHERE update_id NOT IN (SELECT id FROM updates)", "");
         return r;
 }
 
@@ -151,11 +166,14 @@ static int put_update(struct database *database, const struct op *op)
         int64_t number = (int64_t)update_number(record->id);
         int r;
 
-        r = database_run(database, "INSERT OR REPLACE INTO updates VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                         "sissssiiisssiii", record->id, number, record->camera, record->wish, record->version, record->reason,
+        r = database_run(database,
+                         "INSERT OR REPLACE INTO updates (id, number, camera, wish, version, reason, word_romfs, word_filesystem,"
+                         " word_replace, state, outcome, message, attempts, started, ended, failures, begun)"
+                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         "sissssiiisssiiiii", record->id, number, record->camera, record->wish, record->version, record->reason,
                          (int64_t)record->word_romfs, (int64_t)record->word_filesystem, (int64_t)record->word_replace,
                          record->state, record->outcome, record->message, (int64_t)record->attempts,
-                         (int64_t)record->started, (int64_t)record->ended);
+                         (int64_t)record->started, (int64_t)record->ended, (int64_t)record->failures, (int64_t)record->begun);
         if (r >= 0)
                 r = database_run(database, "DELETE FROM update_images WHERE update_id = ?", "s", record->id);
         for (size_t i = 0; i < record->n_images && r >= 0; i++)
@@ -165,18 +183,23 @@ static int put_update(struct database *database, const struct op *op)
         if (r >= 0)
                 r = database_run(database, "INSERT INTO counters VALUES ('update', ?)"
                                  " ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)", "i", number);
-        if (r >= 0 && !update_is_open(record)) {
-                r = database_run(database, "DELETE FROM wear WHERE update_id = ?", "s", record->id);
-                if (r >= 0)
-                        r = prune_updates(database);
-        }
+        if (r >= 0 && update_ended_well(record))
+                r = database_run(database, "DELETE FROM units WHERE update_id = ?", "s", record->id);
+        if (r >= 0 && !update_is_open(record))
+                r = prune_updates(database);
         return r;
 }
 
-static int put_wear(struct database *database, const struct op *op)
+static int put_units(struct database *database, const struct op *op)
 {
-        return database_run(database, "INSERT OR REPLACE INTO wear VALUES (?, ?, ?, ?)", "ssii", op->wear->update,
-                            op->wear->partition, (int64_t)op->wear->unit, (int64_t)op->wear->erases);
+        const struct journal_units *units = op->units;
+        int r = 0;
+
+        for (size_t i = 0; i < units->n && r >= 0; i++)
+                r = database_run(database, "INSERT OR REPLACE INTO units (update_id, partition, unit, erases, proven) VALUES (?, ?, ?, ?, ?)",
+                                 "ssiii", units->update, units->partition, (int64_t)units->first + (int64_t)i,
+                                 (int64_t)units->units[i].erases, (int64_t)units->units[i].proven);
+        return r;
 }
 
 static int put_firmware(struct database *database, const struct op *op)
@@ -213,7 +236,7 @@ static int put_history(struct database *database, const struct op *op)
         int r;
 
         r = database_run(database, "INSERT INTO history (camera, wall, event, text) VALUES (?, ?, ?, ?)", "siss",
-                         op->history->camera, (int64_t)op->history->wall, op->history->event, op->history->text);
+                         op->history->camera, (int64_t)op->history->line.wall, op->history->line.event, op->history->line.text);
         if (r >= 0)
                 r = database_run(database,
                                  "DELETE FROM history WHERE camera = ?1 AND number <= (SELECT number FROM history"
@@ -232,10 +255,10 @@ static bool same_update(const struct op *a, const struct op *b)
         return strcmp(a->update->id, b->update->id) == 0;
 }
 
-static bool same_wear(const struct op *a, const struct op *b)
+static bool same_units(const struct op *a, const struct op *b)
 {
-        return a->wear->unit == b->wear->unit && strcmp(a->wear->update, b->wear->update) == 0 &&
-               strcmp(a->wear->partition, b->wear->partition) == 0;
+        return a->units->first == b->units->first && a->units->n == b->units->n &&
+               strcmp(a->units->update, b->units->update) == 0 && strcmp(a->units->partition, b->units->partition) == 0;
 }
 
 static bool same_firmware(const struct op *a, const struct op *b)
@@ -255,7 +278,7 @@ const struct op_type op_types[_OP_KIND_MAX] = {
         [OP_DELETE_CAMERA]   = { "removal of a camera", delete_camera, NULL, true, sizeof(struct journal_rename) },
         [OP_RENAME_CAMERA]   = { "renaming of a camera", rename_camera, NULL, true, sizeof(struct journal_rename) },
         [OP_PUT_UPDATE]      = { "update", put_update, same_update, false, sizeof(struct update_record) },
-        [OP_PUT_WEAR]        = { "wear", put_wear, same_wear, false, sizeof(struct journal_wear) },
+        [OP_PUT_UNITS]       = { "erase units", put_units, same_units, false, sizeof(struct journal_units) },
         [OP_PUT_FIRMWARE]    = { "firmware", put_firmware, same_firmware, false, sizeof(struct firmware_record) },
         [OP_DELETE_FIRMWARE] = { "removal of firmware", delete_firmware, NULL, true, sizeof(struct firmware_record) },
         [OP_PUT_SAVED]       = { "saved image", put_saved, same_saved, false, sizeof(struct saved_record) },
@@ -349,6 +372,8 @@ static int on_update(void *userdata, struct row *row)
         record.attempts = (unsigned)row_int(row, 11, 0, UINT32_MAX);
         record.started = (uint64_t)row_int(row, 12, INT64_MIN, INT64_MAX);
         record.ended = (uint64_t)row_int(row, 13, INT64_MIN, INT64_MAX);
+        record.failures = (unsigned)row_int(row, 14, 0, UINT32_MAX);
+        record.begun = row_int(row, 15, 0, 1);
         if (!row_is_usable(row, "update"))
                 return 0;
 
@@ -368,37 +393,40 @@ int rows_each_update(struct database *database, int (*fn)(void *userdata, const 
 
         return database_query(database,
                               "SELECT id, camera, wish, version, reason, word_romfs, word_filesystem, word_replace, state, outcome,"
-                              " message, attempts, started, ended FROM (SELECT *, row_number() OVER (PARTITION BY state = 'open'"
+                              " message, attempts, started, ended, failures, begun FROM (SELECT *, row_number() OVER (PARTITION BY state = 'open'"
                               " ORDER BY ended DESC, number DESC) AS place FROM updates)"
                               " WHERE state = 'open' OR place <= " STRINGIFY(ENDED_UPDATES_MAX)
                               " ORDER BY state <> 'open', ended DESC, number DESC",
                               on_update, &reading, "");
 }
 
-struct wear_reading {
-        int (*fn)(void *userdata, const char *partition, unsigned unit, unsigned erases);
+struct unit_reading {
+        int (*fn)(void *userdata, const char *partition, unsigned unit, const struct unit_record *record);
         void *userdata;
 };
 
-static int on_wear(void *userdata, struct row *row)
+static int on_unit(void *userdata, struct row *row)
 {
-        struct wear_reading *reading = userdata;
-        struct journal_wear wear = {};
+        struct unit_reading *reading = userdata;
+        struct unit_record record = {};
+        char partition[sizeof(((struct journal_units *)NULL)->partition)];
+        unsigned unit;
 
-        row_text(row, 0, wear.partition, sizeof(wear.partition));
-        wear.unit = (unsigned)row_int(row, 1, 0, UINT32_MAX);
-        wear.erases = (unsigned)row_int(row, 2, 0, UINT32_MAX);
-        return row_is_usable(row, "wear") ? reading->fn(reading->userdata, wear.partition, wear.unit, wear.erases) : 0;
+        row_text(row, 0, partition, sizeof(partition));
+        unit = (unsigned)row_int(row, 1, 0, UINT32_MAX);
+        record.erases = (unsigned)row_int(row, 2, 0, UINT32_MAX);
+        record.proven = row_int(row, 3, 0, 1);
+        return row_is_usable(row, "erase unit") ? reading->fn(reading->userdata, partition, unit, &record) : 0;
 }
 
-int rows_each_wear(struct database *database, const char *update,
-                   int (*fn)(void *userdata, const char *partition, unsigned unit, unsigned erases), void *userdata)
+int rows_each_unit(struct database *database, const char *update,
+                   int (*fn)(void *userdata, const char *partition, unsigned unit, const struct unit_record *record), void *userdata)
 {
-        struct wear_reading reading = { fn, userdata };
+        struct unit_reading reading = { fn, userdata };
 
         return database_query(database,
-                              "SELECT partition, unit, erases FROM wear WHERE update_id = ? ORDER BY partition, unit",
-                              on_wear, &reading, "s", update);
+                              "SELECT partition, unit, erases, proven FROM units WHERE update_id = ? ORDER BY partition, unit",
+                              on_unit, &reading, "s", update);
 }
 
 struct firmware_reading {
@@ -465,7 +493,7 @@ struct history_reading {
 static int on_history(void *userdata, struct row *row)
 {
         struct history_reading *reading = userdata;
-        struct journal_history history = {};
+        struct history_line history = {};
 
         history.wall = (uint64_t)row_int(row, 0, INT64_MIN, INT64_MAX);
         row_text(row, 1, history.event, sizeof(history.event));

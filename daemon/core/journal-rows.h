@@ -21,7 +21,7 @@ enum op_kind {
         OP_DELETE_CAMERA,
         OP_RENAME_CAMERA,
         OP_PUT_UPDATE,
-        OP_PUT_WEAR,
+        OP_PUT_UNITS,
         OP_PUT_FIRMWARE,
         OP_DELETE_FIRMWARE,
         OP_PUT_SAVED,
@@ -30,10 +30,12 @@ enum op_kind {
         _OP_KIND_MAX
 };
 
-struct journal_wear {
+struct journal_units {
         char update[sizeof(((struct update_record *)NULL)->id)];
         char partition[16];
-        unsigned unit, erases;
+        unsigned first;
+        size_t n;
+        struct unit_record units[];
 };
 
 struct journal_rename {
@@ -42,9 +44,7 @@ struct journal_rename {
 
 struct journal_history {
         char camera[CAMERA_KEY_MAX];
-        uint64_t wall;
-        char event[32];
-        char text[256];
+        struct history_line line;
 };
 
 struct op {
@@ -56,7 +56,7 @@ struct op {
                 struct camera_record *camera;
                 struct journal_rename *rename;  /* DELETE_CAMERA: only old */
                 struct update_record *update;
-                struct journal_wear *wear;
+                struct journal_units *units;
                 struct firmware_record *firmware;
                 struct saved_record *saved;
                 struct journal_history *history;
@@ -71,7 +71,7 @@ struct op_type {
         int (*apply)(struct database *database, const struct op *op);   /* within a transaction */
         bool (*same)(const struct op *a, const struct op *b);
         bool barrier;
-        size_t size;                    /* of its record */
+        size_t size;                    /* of its record, without what may follow it */
 };
 extern const struct op_type op_types[_OP_KIND_MAX];
 
@@ -82,8 +82,8 @@ uint64_t update_number(const char *id);
 
 int rows_each_camera(struct database *database, int (*fn)(void *userdata, const struct camera_record *), void *userdata);
 int rows_each_update(struct database *database, int (*fn)(void *userdata, const struct update_record *), void *userdata);
-int rows_each_wear(struct database *database, const char *update,
-                   int (*fn)(void *userdata, const char *partition, unsigned unit, unsigned erases), void *userdata);
+int rows_each_unit(struct database *database, const char *update,
+                   int (*fn)(void *userdata, const char *partition, unsigned unit, const struct unit_record *), void *userdata);
 int rows_each_firmware(struct database *database, int (*fn)(void *userdata, const struct firmware_record *), void *userdata);
 int rows_each_saved(struct database *database, int (*fn)(void *userdata, const struct saved_record *), void *userdata);
 int rows_each_history(struct database *database, const char *camera, size_t max,

@@ -57,6 +57,19 @@ struct batch {
         bool reset;                     /* an empty database was begun instead */
 };
 
+/* Somebody wants to know a camera's history. */
+struct reading {
+        struct journal *journal;
+        char camera[CAMERA_KEY_MAX];
+        size_t max;
+        journal_history_fn fn;          /* NULL: nobody is interested any more */
+        void *userdata;
+        struct history_line *lines;     /* the helper's, until it is done */
+        size_t n;
+        int result;
+        LIST_ENTRY(reading) link;       /* in journal->readings */
+};
+
 struct journal {
         struct loop *loop;
         struct lane *lane;
@@ -74,6 +87,7 @@ struct journal {
         struct sync_queue syncs;        /* for the next batch */
         struct sync_queue answering;    /* being called now */
         LIST_HEAD(, journal_watch) watches;
+        LIST_HEAD(, reading) readings;
         struct batch *flying;
         struct timer commit, idle;
         unsigned refs;                  /* the owner's, and one per work not yet done */
@@ -464,9 +478,10 @@ static bool pending_make_room(struct journal *journal, size_t size)
         return journal->pending_size + size <= JOURNAL_PENDING_MAX;
 }
 
-static int op_new(enum op_kind kind, struct op **ret)
+/* extra: bytes behind the record. */
+static int op_new_sized(enum op_kind kind, size_t extra, struct op **ret)
 {
-        size_t size = sizeof(struct op) + op_types[kind].size;
+        size_t size = sizeof(struct op) + op_types[kind].size + extra;
         struct op *op = calloc(1, size);
 
         if (!op)
@@ -476,6 +491,11 @@ static int op_new(enum op_kind kind, struct op **ret)
         op->record = op + 1;
         *ret = op;
         return 0;
+}
+
+static int op_new(enum op_kind kind, struct op **ret)
+{
+        return op_new_sized(kind, 0, ret);
 }
 
 /* Owns op. */
@@ -550,17 +570,19 @@ int journal_put_update(struct journal *journal, const struct update_record *reco
         return journal_put(journal, op);
 }
 
-int journal_put_wear(struct journal *journal, const char *update, const char *partition, unsigned unit, unsigned erases)
+int journal_put_units(struct journal *journal, const char *update, const char *partition, unsigned first, size_t n,
+                      const struct unit_record *units)
 {
         struct op *op;
-        int r = op_new(OP_PUT_WEAR, &op);
+        int r = op_new_sized(OP_PUT_UNITS, n * sizeof(*units), &op);
 
         if (r < 0)
                 return r;
-        text_copy(op->wear->update, sizeof(op->wear->update), update);
-        text_copy(op->wear->partition, sizeof(op->wear->partition), partition);
-        op->wear->unit = unit;
-        op->wear->erases = erases;
+        text_copy(op->units->update, sizeof(op->units->update), update);
+        text_copy(op->units->partition, sizeof(op->units->partition), partition);
+        op->units->first = first;
+        op->units->n = n;
+        memcpy(op->units->units, units, n * sizeof(*units));
         return journal_put(journal, op);
 }
 
@@ -619,9 +641,9 @@ int journal_put_history(struct journal *journal, const char *camera, uint64_t wa
         if (r < 0)
                 return r;
         text_copy(op->history->camera, sizeof(op->history->camera), camera);
-        op->history->wall = wall;
-        text_copy(op->history->event, sizeof(op->history->event), event);
-        text_copy(op->history->text, sizeof(op->history->text), text);
+        op->history->line.wall = wall;
+        text_copy(op->history->line.event, sizeof(op->history->line.event), event);
+        text_copy(op->history->line.text, sizeof(op->history->line.text), text);
         return journal_put(journal, op);
 }
 
@@ -729,14 +751,14 @@ int journal_each_update(struct journal *journal, int (*fn)(void *userdata, const
         return journal_read_end(journal, rows_each_update(journal->database, fn, userdata));
 }
 
-int journal_each_wear(struct journal *journal, const char *update,
-                      int (*fn)(void *userdata, const char *partition, unsigned unit, unsigned erases), void *userdata)
+int journal_each_unit(struct journal *journal, const char *update,
+                      int (*fn)(void *userdata, const char *partition, unsigned unit, const struct unit_record *record), void *userdata)
 {
         int r = journal_read_begin(journal);
 
         if (r <= 0)
                 return r;
-        return journal_read_end(journal, rows_each_wear(journal->database, update, fn, userdata));
+        return journal_read_end(journal, rows_each_unit(journal->database, update, fn, userdata));
 }
 
 int journal_each_firmware(struct journal *journal, int (*fn)(void *userdata, const struct firmware_record *), void *userdata)
@@ -765,6 +787,114 @@ int journal_each_history(struct journal *journal, const char *camera, size_t max
         if (r <= 0)
                 return r;
         return journal_read_end(journal, rows_each_history(journal->database, camera, max, fn, userdata));
+}
+
+/* --- reading while the daemon runs --- */
+
+static int reading_take(struct reading *reading, const struct history_line *line)
+{
+        struct history_line *grown;
+
+        if (reading->n == reading->max)
+                return 0;
+        grown = reallocarray(reading->lines, reading->n + 1, sizeof(*grown));
+        if (!grown)
+                return -ENOMEM;
+        reading->lines = grown;
+        reading->lines[reading->n++] = *line;
+        return 0;
+}
+
+static int reading_on_line(void *userdata, uint64_t wall, const char *event, const char *text)
+{
+        struct history_line line = { .wall = wall };
+
+        text_copy(line.event, sizeof(line.event), event);
+        text_copy(line.text, sizeof(line.text), text);
+        return reading_take(userdata, &line);
+}
+
+static void reading_run(void *data)
+{
+        struct reading *reading = data;
+        struct journal *journal = reading->journal;
+
+        if (!journal->database && journal->birth != JOURNAL_UNREAD && journal->path)
+                reading->result = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
+        if (journal->database && reading->result >= 0)
+                reading->result = rows_each_history(journal->database, reading->camera, reading->max, reading_on_line, reading);
+        if (journal->database)
+                database_trim(journal->database);
+        journal_rest(journal);
+}
+
+static int reading_take_ops(struct reading *reading, const char *camera, const struct op_queue *ops)
+{
+        const struct op *op;
+        int r = 0;
+
+        TAILQ_FOREACH_REVERSE(op, ops, op_queue, link)
+                if (op->kind == OP_PUT_HISTORY && strcmp(op->history->camera, camera) == 0 && r >= 0)
+                        r = reading_take(reading, &op->history->line);
+        return r;
+}
+
+/* Newest first: what waits, what flies (its batch began after the reading, or it would have landed), what was read. */
+static void reading_answer(struct reading *reading)
+{
+        struct journal *journal = reading->journal;
+        struct reading all = { .max = reading->max };
+        int r = reading_take_ops(&all, reading->camera, &journal->pending);
+
+        if (r >= 0 && journal->flying)
+                r = reading_take_ops(&all, reading->camera, &journal->flying->ops);
+        for (size_t i = 0; i < reading->n && r >= 0; i++)
+                r = reading_take(&all, &reading->lines[i]);
+        reading->fn(reading->userdata, r < 0 ? r : MIN(reading->result, 0), all.lines, all.n);
+        free(all.lines);
+}
+
+static void reading_done(void *data)
+{
+        struct reading *reading = data;
+        struct journal *journal = reading->journal;
+
+        LIST_REMOVE(reading, link);
+        if (reading->fn && !journal->closing)
+                reading_answer(reading);
+        if (!journal->closing && journal->path && !journal->flying && !timer_is_set(&journal->commit))
+                timer_set(&journal->idle, IDLE_DELAY);
+        free(reading->lines);
+        free(reading);
+        journal_unref(journal);
+}
+
+int journal_read_history(struct journal *journal, const char *camera, size_t max, journal_history_fn fn, void *userdata)
+{
+        struct reading *reading = calloc(1, sizeof(*reading));
+        int r;
+
+        if (!reading)
+                return -ENOMEM;
+        *reading = (struct reading){ .journal = journal, .max = max, .fn = fn, .userdata = userdata };
+        text_copy(reading->camera, sizeof(reading->camera), camera);
+        timer_clear(&journal->idle);
+        r = journal_work(journal, reading_run, reading_done, reading);
+        if (r < 0) {
+                free(reading);
+                return r;
+        }
+        LIST_INSERT_HEAD(&journal->readings, reading, link);
+        return 0;
+}
+
+void journal_read_cancel(struct journal *journal, void *userdata)
+{
+        struct reading *reading;
+
+        LIST_FOREACH(reading, &journal->readings, link)
+                if (reading->userdata == userdata)
+                        reading->fn = NULL;
 }
 
 /* --- birth and death --- */
@@ -843,6 +973,7 @@ int journal_open(struct loop *loop, const char *directory, struct journal **ret)
         TAILQ_INIT(&journal->syncs);
         TAILQ_INIT(&journal->answering);
         LIST_INIT(&journal->watches);
+        LIST_INIT(&journal->readings);
         (void)pthread_mutex_init(&journal->lock, NULL);
         (void)pthread_condattr_init(&clock);
         (void)pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);

@@ -102,10 +102,18 @@ struct update_record {
         char state[16];                 /* "open", "done", "failed", "refused", "cancelled", "not-seen" */
         char outcome[64];               /* stable code of the end, "" while open */
         char message[256];              /* sentence of the end */
-        unsigned attempts;
+        unsigned attempts;              /* sessions that came to writing */
+        unsigned failures;              /* the last so many of them in a row brought no erase unit forward */
+        bool begun;                     /* something was written for it, or for one before it, and the camera has not run since */
         uint64_t started, ended;        /* wall clock */
         size_t n_images;
         struct update_image_record images[UPDATE_IMAGES_MAX];
+};
+
+/* One erase unit, as far as an update had to do with it. */
+struct unit_record {
+        unsigned erases;                /* by this update and what it took over: row 10 */
+        bool proven;                    /* read back equal to what is wanted, when it was last read */
 };
 
 struct firmware_record {
@@ -132,7 +140,8 @@ struct saved_record {
 int journal_each_camera(struct journal *journal, int (*fn)(void *userdata, const struct camera_record *), void *userdata);
 /* Open ones first, then the newest 100 ended. */
 int journal_each_update(struct journal *journal, int (*fn)(void *userdata, const struct update_record *), void *userdata);
-int journal_each_wear(struct journal *journal, const char *update, int (*fn)(void *userdata, const char *partition, unsigned unit, unsigned erases), void *userdata);
+int journal_each_unit(struct journal *journal, const char *update,
+                      int (*fn)(void *userdata, const char *partition, unsigned unit, const struct unit_record *), void *userdata);
 int journal_each_firmware(struct journal *journal, int (*fn)(void *userdata, const struct firmware_record *), void *userdata);
 int journal_each_saved(struct journal *journal, int (*fn)(void *userdata, const struct saved_record *), void *userdata);
 uint64_t journal_last_update_number(const struct journal *journal);
@@ -144,9 +153,12 @@ int journal_put_camera(struct journal *journal, const struct camera_record *reco
 int journal_delete_camera(struct journal *journal, const char *key);
 /* A provisional key gives way to the unique id: everything under old moves to new. */
 int journal_rename_camera(struct journal *journal, const char *old_key, const char *new_key);
-/* One that is not "open" any more takes its wear with it. */
+/* One that came to a good end ("done", "not-seen") takes its units with it; those of another go when it is forgotten, for the next one
+ * goes on counting them. */
 int journal_put_update(struct journal *journal, const struct update_record *record);
-int journal_put_wear(struct journal *journal, const char *update, const char *partition, unsigned unit, unsigned erases);
+/* Units first, first + 1, ... of a partition. */
+int journal_put_units(struct journal *journal, const char *update, const char *partition, unsigned first, size_t n,
+                      const struct unit_record *units);
 int journal_put_firmware(struct journal *journal, const struct firmware_record *record);
 int journal_delete_firmware(struct journal *journal, const struct digest *digest, const char *board, const char *partition);
 int journal_put_saved(struct journal *journal, const struct saved_record *record);
@@ -155,3 +167,17 @@ int journal_delete_saved(struct journal *journal, const char *camera, const stru
 int journal_put_history(struct journal *journal, const char *camera, uint64_t wall, const char *event, const char *text);
 int journal_each_history(struct journal *journal, const char *camera, size_t max,
                          int (*fn)(void *userdata, uint64_t wall, const char *event, const char *text), void *userdata);
+
+struct history_line {
+        uint64_t wall;
+        char event[32];
+        char text[256];
+};
+
+/* The same while the daemon runs, without waiting for the disk: what is in the database is read on a helper thread, and what was put and is
+ * not there yet is told, too.  fn from the loop, once; lines are valid until it returns.  error: negative errno of reading (then n is
+ * what memory alone knows).  -ENOMEM, -EAGAIN: fn is not called. */
+typedef void (*journal_history_fn)(void *userdata, int error, const struct history_line *lines, size_t n);
+int journal_read_history(struct journal *journal, const char *camera, size_t max, journal_history_fn fn, void *userdata);
+/* Forgets readings that have this userdata. */
+void journal_read_cancel(struct journal *journal, void *userdata);

@@ -3,6 +3,7 @@
 
 /* The registry's own struct, for registry.c and request.c only. */
 
+#include "core/inhibit.h"
 #include "core/registry.h"
 
 #define REGISTRY_OBSERVERS_MAX 4
@@ -11,6 +12,7 @@
 
 TAILQ_HEAD(camera_list, camera);
 TAILQ_HEAD(update_list, update);
+TAILQ_HEAD(inhibitor_list, inhibitor);
 
 struct registry {
         struct session_context context;
@@ -23,6 +25,10 @@ struct registry {
         size_t n_observers;
         struct camera_list cameras;
         struct update_list updates;
+        struct caller *caller;
+        struct inhibitor_list inhibitors;
+        struct defer look;              /* whether what is inhibited is quiet by now */
+        struct inhibitor *stopping;     /* registry_stop()'s */
         uint64_t next_update;
         struct journal_watch watch;
         /* Cameras whose identity their ROM hides were restored here: their bootloaders are awaited. */

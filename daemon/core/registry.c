@@ -8,9 +8,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/caller.h"
 #include "core/registry-internal.h"
 
 #define IDENTITYLESS_DEADLINE (60 * SEC)        /* a camera that left a port may come back there without identity (identity.md section 2) */
@@ -50,12 +52,8 @@ static void on_journal_reset(void *userdata)
         TAILQ_FOREACH(camera, &registry->cameras, link)
                 if (camera->stored)
                         camera_store(camera);
-        TAILQ_FOREACH(update, &registry->updates, link) {
-                update_store(update);
-                for (size_t i = 0; i < update->n_wear; i++)
-                        (void)journal_put_wear(registry->context.journal, update->record.id, update->wear[i].partition,
-                                               update->wear[i].unit, update->wear[i].erases);
-        }
+        TAILQ_FOREACH(update, &registry->updates, link)
+                update_store_all(update);
 }
 
 int registry_new(const struct session_context *context, const struct registry_settings *settings, struct registry **ret)
@@ -70,7 +68,12 @@ int registry_new(const struct session_context *context, const struct registry_se
         registry->next_update = journal_last_update_number(context->journal) + 1;
         TAILQ_INIT(&registry->cameras);
         TAILQ_INIT(&registry->updates);
+        registry_inhibitors_init(registry);
         registry->watch = (struct journal_watch){ .on_reset = on_journal_reset, .userdata = registry };
+        if (caller_new(registry, &registry->caller) < 0) {
+                free(registry);
+                return -ENOMEM;
+        }
         journal_watch(context->journal, &registry->watch);
         store_set_blob_in_use(context->store, is_blob_in_use, registry);
         store_set_camera_in_use(context->store, is_camera_in_use, registry);
@@ -86,6 +89,8 @@ struct registry *registry_free(struct registry *registry)
         if (!registry)
                 return NULL;
         registry->n_observers = 0;
+        registry->caller = caller_free(registry->caller);
+        registry_inhibitors_deinit(registry);
         journal_unwatch(&registry->watch);
         store_set_blob_in_use(registry->context.store, NULL, NULL);
         store_set_camera_in_use(registry->context.store, NULL, NULL);
@@ -127,6 +132,11 @@ const struct session_context *registry_context(const struct registry *registry)
 const struct registry_settings *registry_settings(const struct registry *registry)
 {
         return &registry->settings;
+}
+
+struct caller *registry_caller(const struct registry *registry)
+{
+        return registry->caller;
 }
 
 bool registry_automatic(const struct registry *registry)
@@ -213,6 +223,13 @@ void registry_camera_changed(struct registry *registry, struct camera *camera)
 void registry_update_changed(struct registry *registry, struct update *update)
 {
         TELL(registry, on_update_changed, update);
+}
+
+void registry_inhibitors_changed(struct registry *registry)
+{
+        for (size_t i = 0; i < registry->n_observers; i++)
+                if (registry->observers[i].observer->on_inhibitors_changed)
+                        registry->observers[i].observer->on_inhibitors_changed(registry->observers[i].userdata);
 }
 
 static int add_camera(struct registry *registry, const char *key, struct camera **ret)
@@ -396,6 +413,7 @@ static void give_uid(struct registry *registry, struct camera *camera, const str
         if (camera->stored)
                 (void)journal_rename_camera(registry->context.journal, camera->record.key, result->key);
         store_rename_camera(registry->context.store, camera->record.key, result->key);
+        registry_inhibitors_rename(registry, camera->record.key, result->key);
         snprintf(camera->record.key, sizeof(camera->record.key), "%s", result->key);
         if (camera->update)
                 snprintf(camera->update->record.camera, sizeof(camera->update->record.camera), "%s", result->key);
@@ -510,7 +528,7 @@ static const struct board *missing_board(const struct registry *registry, const 
         if (!serial_is_shared(sighting->serial))
                 return NULL;
         TAILQ_FOREACH(camera, &registry->cameras, link)
-                if (camera_is_missing(camera) && camera->board && camera->board->chip == CHIP_H7)
+                if (camera_is_missing(camera) && camera->board && camera->board->chip == CHIP_H7 && !camera_is_inhibited(camera))
                         board = camera->board;
         return board;
 }
@@ -622,6 +640,12 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
         camera_seen(camera, sighting, result.mode, result.match);
         if (came_from_serial_bootloader(registry, sighting->port) && result.mode == CAMERA_MODE_RUNTIME)
                 camera_has_old_bootloader(camera);
+        caller_consider(camera);
+}
+
+void registry_serial_port(struct registry *registry, const char *port)
+{
+        caller_port_appeared(registry->caller, port);
 }
 
 void registry_gone(struct registry *registry, const char *port)
@@ -640,14 +664,102 @@ void registry_gone(struct registry *registry, const char *port)
 
 /* --- the rest --- */
 
+int registry_forget(struct registry *registry, struct camera *camera, bool saved_too)
+{
+        struct store *store = registry->context.store;
+
+        if (camera->attached)
+                return -EBUSY;
+        if (update_is_open(camera->update))
+                return -EALREADY;
+        if (store_saved(store, camera->record.key, NULL)) {
+                if (!saved_too)
+                        return -ENOTEMPTY;
+                store_forget_saved(store, camera->record.key);
+        }
+        log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key }), "forgotten, because somebody asked for it");
+        remove_camera(registry, camera);
+        return 0;
+}
+
+/* Who was left as it is only because that was said, is not any more. */
+static void take_up_again(struct camera *camera)
+{
+        if (camera_automatic(camera) && camera->state == CAMERA_ASKING && camera->looked &&
+            camera->reason == REASON_AUTOMATIC_OFF)
+                camera_event(camera, EVENT_REQUESTED);
+}
+
 void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic)
 {
         camera->record.automatic = automatic < 0 ? -1 : automatic != 0;
         camera_store(camera);
         registry_camera_changed(registry, camera);
-        if (camera_automatic(camera) && camera->state == CAMERA_ASKING && camera->looked &&
-            camera->reason == REASON_AUTOMATIC_OFF)
-                camera_event(camera, EVENT_REQUESTED);
+        take_up_again(camera);
+}
+
+void registry_reconfigure(struct registry *registry, bool automatic)
+{
+        struct camera *camera;
+
+        registry->settings.automatic = automatic;
+        TAILQ_FOREACH(camera, &registry->cameras, link) {
+                registry_camera_changed(registry, camera);
+                take_up_again(camera);
+        }
+}
+
+bool registry_is_idle(struct registry *registry)
+{
+        const struct camera *camera;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (camera->attached || camera->provisional || camera->session || timer_is_set(&camera->deadline))
+                        return false;
+        return true;
+}
+
+/* "3-1.2": what is plugged in there, whoever it is. */
+static bool is_port_path(const char *text)
+{
+        size_t bus = strspn(text, "0123456789");
+
+        return bus > 0 && text[bus] == '-' && text[bus + 1] && strspn(text + bus + 1, "0123456789.") == strlen(text + bus + 1);
+}
+
+static bool is_label(const char *label)
+{
+        size_t n = strlen(label);
+
+        if (n >= sizeof(((struct camera_record *)NULL)->label) || label[0] == '-' || is_port_path(label))
+                return false;
+        if (n > 0 && (label[0] == ' ' || label[n - 1] == ' '))
+                return false;
+        for (size_t i = 0; i < n; i++) {
+                unsigned char c = (unsigned char)label[i];
+
+                /* The second row of controls is C2 80 ... C2 9F. */
+                if (c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)label[i + 1] < 0xa0))
+                        return false;
+        }
+        return true;
+}
+
+int registry_set_label(struct registry *registry, struct camera *camera, const char *label)
+{
+        struct camera *other;
+
+        if (!is_label(label))
+                return -EINVAL;
+        if (camera->provisional)
+                return -ENXIO;
+        TAILQ_FOREACH(other, &registry->cameras, link)
+                if (*label && other != camera && strcasecmp(other->record.label, label) == 0)
+                        return -EEXIST;
+        snprintf(camera->record.label, sizeof(camera->record.label), "%s", label);
+        camera_store(camera);
+        registry_camera_changed(registry, camera);
+        return 0;
 }
 
 void registry_firmware_added(struct registry *registry)
@@ -660,13 +772,8 @@ void registry_firmware_added(struct registry *registry)
 
 bool registry_stop(struct registry *registry)
 {
-        struct camera *camera;
-        bool none = true;
-
-        TAILQ_FOREACH(camera, &registry->cameras, link)
-                if (camera->session && session_step(camera->session) != SESSION_ENDED) {
-                        session_stop(camera->session);
-                        none = false;
-                }
-        return none;
+        if (!registry->stopping)
+                (void)registry_inhibit(registry, NULL, "camrescued", "it is being stopped", INHIBIT_RELEASE, NULL, NULL,
+                                       &registry->stopping);
+        return usb_is_idle(registry->context.usb);
 }

@@ -22,6 +22,7 @@ struct registry_observer {
         void (*on_update_added)(void *userdata, struct update *update);
         void (*on_update_changed)(void *userdata, struct update *update);
         void (*on_update_removed)(void *userdata, struct update *update);
+        void (*on_inhibitors_changed)(void *userdata);
 };
 
 struct registry_settings {
@@ -30,6 +31,9 @@ struct registry_settings {
         int (*camera_automatic)(void *userdata, const char *key, const char *serial, const char *port);
         /* Is the hub that port hangs on still there?  A camera that left with its hub tells nothing.  May be NULL. */
         bool (*hub_is_there)(void *userdata, const char *port);
+        /* Writes the node of the serial port ("/dev/ttyACM0") that the device at port has; -ENOENT: none, or none yet.  NULL: running
+         * cameras are not spoken to. */
+        int (*serial_port)(void *userdata, const char *port, char *node, size_t size);
         void *userdata;
 };
 
@@ -46,6 +50,8 @@ void registry_unobserve(struct registry *registry, const struct registry_observe
 void registry_seen(struct registry *registry, const struct sighting *sighting);
 /* Whatever was at port has gone. */
 void registry_gone(struct registry *registry, const char *port);
+/* The device at port has a serial port now, or one that may be opened now. */
+void registry_serial_port(struct registry *registry, const char *port);
 
 /* --- what people ask --- */
 enum request_action { REQUEST_UPDATE, REQUEST_QUEUED, REQUEST_CURRENT, REQUEST_SKIP, REQUEST_REFUSE, _REQUEST_ACTION_MAX };
@@ -71,10 +77,24 @@ void registry_request(struct registry *registry, struct camera *camera, const st
                       struct request_result *ret);
 /* -EALREADY: has ended. */
 int registry_cancel(struct registry *registry, struct update *update);
+/* The camera's last update, which came to no good end, once more: the same images, by the same word. */
+void registry_retry(struct registry *registry, struct camera *camera, struct request_result *ret);
+/* Forgets a camera that is not attached: what was known of it, and its history.  -EBUSY: it is attached; -EALREADY: an update is open
+ * for it; -ENOTEMPTY: images were saved from it, and saved_too is false.  Else it is gone. */
+int registry_forget(struct registry *registry, struct camera *camera, bool saved_too);
 void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic);
+/* What people call it, and may call it by; "": nothing.  A name decides what is written where, so it names one camera and nothing else.
+ * -EINVAL: longer than 63 bytes, begins or ends with a space, has a control character, or would be taken for an option or a port path;
+ * -EEXIST: another camera's; -ENXIO: this one is not known by an identity, and would be forgotten with its name when it goes. */
+int registry_set_label(struct registry *registry, struct camera *camera, const char *label);
+/* The configuration was read anew: [recovery] automatic= is this, and what it says of single cameras may have changed. */
+void registry_reconfigure(struct registry *registry, bool automatic);
+/* Nobody is attached, awaited within seconds or worked on: all that is to be known stands in the journal. */
+bool registry_is_idle(struct registry *registry);
 /* Something came into the store: cameras that wait for it go on. */
 void registry_firmware_added(struct registry *registry);
-/* Asks every session to stop at its next safe boundary; true when none is left. */
+/* For good: nothing is opened any more, and every session is asked to stop at its next safe boundary; a bootloader whose firmware is
+ * whole is told to leave, an incomplete one stays held (rule 15).  True when nothing is open any more. */
 bool registry_stop(struct registry *registry);
 
 /* --- looking --- */
@@ -90,8 +110,10 @@ size_t registry_attached(const struct registry *registry);
 size_t registry_working(const struct registry *registry);       /* sessions going on */
 
 /* --- for camera.c --- */
+struct caller *registry_caller(const struct registry *registry);
 void registry_camera_changed(struct registry *registry, struct camera *camera);
 void registry_update_changed(struct registry *registry, struct update *update);
+void registry_inhibitors_changed(struct registry *registry);
 /* A new open update for camera, observers told; not yet stored. */
 int registry_new_update(struct registry *registry, struct camera *camera, enum wish wish, struct update **ret);
 const struct registry_settings *registry_settings(const struct registry *registry);

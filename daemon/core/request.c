@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "core/caller.h"
 #include "core/registry-internal.h"
 
 static const char *const request_action_names[_REQUEST_ACTION_MAX] = {
@@ -159,23 +160,26 @@ static bool supersede(struct registry *registry, struct camera *camera, const st
                        camera->update->record.id);
                 return false;
         }
-        if (!request->dry_run) {
-                update_end(camera->update, UPDATE_CANCELLED, "superseded", "another update was asked for",
-                           loop_wall_clock(registry->context.loop));
-                registry_update_changed(registry, camera->update);
-        }
+        if (!request->dry_run)
+                camera_end_update(camera, UPDATE_CANCELLED, "superseded", "another update was asked for");
         return true;
 }
 
 static void begin(struct registry *registry, struct camera *camera, const struct request *request,
                   const struct wanted *wanted, struct request_result *ret)
 {
-        bool now = camera->attached && camera->state != CAMERA_RUNNING;
+        bool runs = camera->attached && camera->mode == CAMERA_MODE_RUNTIME;
+        const struct inhibitor *inhibitor = camera_inhibitor(camera);
         struct update *update;
         int r;
 
         snprintf(ret->version, sizeof(ret->version), "%s", wanted->version);
-        if (now)
+        if (inhibitor)
+                answer(ret, REQUEST_QUEUED, "held back by %s: begins when that lets go%s", inhibitor_who(inhibitor),
+                       camera->attached ? "" : ", and it is plugged in");
+        else if (runs && caller_may_call(camera))
+                answer(ret, REQUEST_UPDATE, "it is running: it is told to restart into its bootloader");
+        else if (camera->attached && !runs)
                 answer(ret, REQUEST_UPDATE, "%s begins", wish_to_string(request->wish));
         else if (camera->attached)
                 answer(ret, REQUEST_QUEUED, "it is running: waiting for a replug. Unplug it and plug it in again");
@@ -202,7 +206,8 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         update->record.word_filesystem = request->erase_filesystem;
         /* Who names one camera means it, whatever stands in it; a whole fleet needs the word. */
         update->record.word_replace = request->replace_unknown || (request->wish != WISH_RECOVER && !request->all);
-        camera->tries = camera->failures = 0;
+        camera->tries = camera->failures = camera->calls = 0;
+        camera->trouble = CALL_FINE;            /* who asks again means it: what stood in the way before is tried again */
         camera_store(camera);
         update_store(update);
         log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key, .port = camera->record.port,
@@ -212,6 +217,7 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         ret->update = update;
         registry_update_changed(registry, update);
         camera_event(camera, EVENT_REQUESTED);
+        caller_consider(camera);
         (void)journal_sync(registry->context.journal, NULL, NULL);
 }
 
@@ -365,7 +371,7 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                        board->name);
                 return;
         }
-        if (camera->attached && camera->state == CAMERA_RUNNING) {
+        if (camera->attached && camera->mode == CAMERA_MODE_RUNTIME) {
                 answer(ret, REQUEST_REFUSE, "it is running: to replace its firmware use 'camrescue update %s'",
                        camera_name(camera));
                 return;
@@ -424,6 +430,72 @@ void registry_request(struct registry *registry, struct camera *camera, const st
         }
 }
 
+/* What was wanted stands in its record; whether its images are still there does not. */
+static bool find_images_again(struct registry *registry, const struct camera *camera, struct wanted *ret)
+{
+        const struct update_record *record = &camera->update->record;
+
+        *ret = (struct wanted){};
+        for (size_t i = 0; i < record->n_images; i++) {
+                const struct update_image_record *image = &record->images[i];
+                bool kept = store_by_digest(registry->context.store, &image->digest, camera->board->id);
+                const struct saved_record *saved;
+
+                for (size_t n = 0; !kept && (saved = store_nth_saved(registry->context.store, n)); n++)
+                        kept = digest_equal(&saved->digest, &image->digest) && strcmp(saved->camera, camera->record.key) == 0;
+                if (!kept)
+                        return false;
+                /* A bootloader goes with ROM DFU, and is chosen there. */
+                if (strcmp(image->partition, "BOOTLOADER") != 0)
+                        add_image(ret, image->partition, &image->digest, image->size);
+        }
+        snprintf(ret->version, sizeof(ret->version), "%s", record->version);
+        snprintf(ret->reason, sizeof(ret->reason), "as in %s", record->id);
+        return true;
+}
+
+void registry_retry(struct registry *registry, struct camera *camera, struct request_result *ret)
+{
+        const struct update *last = camera->update;
+        struct request request = { .wish = WISH_UPDATE };
+        struct wanted wanted;
+        int wish;
+
+        *ret = (struct request_result){ .action = REQUEST_REFUSE };
+        if (!last) {
+                answer(ret, REQUEST_REFUSE, "there was no update of it");
+                return;
+        }
+        if (update_is_open(last) || last->result == UPDATE_DONE) {
+                answer(ret, REQUEST_REFUSE, update_is_open(last) ? "update %s is open: it goes on by itself" :
+                       "update %s was done: to write again, use 'camrescue update'", last->record.id);
+                return;
+        }
+        if (!board_is_handled(camera, ret))
+                return;
+        if (!find_images_again(registry, camera, &wanted)) {
+                answer(ret, REQUEST_REFUSE, "an image of update %s is not in the store any more: import it, or use 'camrescue update'",
+                       last->record.id);
+                return;
+        }
+        wish = wish_from_string(last->record.wish);
+        if (wish != WISH_UPDATE && wish != WISH_RESTORE)
+                /* What nobody asked for is asked for now, and what a word began in ROM DFU takes a new word there. */
+                request.wish = WISH_RECOVER;
+        else
+                request.wish = (enum wish)wish;
+        if (request.wish == WISH_RECOVER &&
+            (wanted.n_images == 0 || (camera->attached && (camera->mode == CAMERA_MODE_ROM_DFU || camera->state == CAMERA_RUNNING)))) {
+                request_recover(registry, camera, &request, ret);
+                return;
+        }
+        request.romfs = last->record.word_romfs;
+        request.erase_filesystem = last->record.word_filesystem;
+        request.replace_unknown = last->record.word_replace;
+        if (may_be_written(camera, &request, &wanted, ret))
+                begin(registry, camera, &request, &wanted, ret);
+}
+
 int registry_cancel(struct registry *registry, struct update *update)
 {
         struct camera *camera = update->camera;
@@ -432,15 +504,18 @@ int registry_cancel(struct registry *registry, struct update *update)
                 return -EALREADY;
         if (camera && camera->update == update && camera->session && session_step(camera->session) != SESSION_ENDED) {
                 update->cancelling = true;      /* at the next safe boundary */
-                session_stop(camera->session);
+                session_stop(camera->session, /* release= */ false);
+                return 0;
+        }
+        if (camera && camera->update == update) {
+                camera_end_update(camera, UPDATE_CANCELLED, "cancelled", "cancelled");
+                if (!camera->record.suspect)
+                        camera_event(camera, EVENT_FINISHED);
+                camera_send_back(camera);
+                registry_camera_changed(registry, camera);
                 return 0;
         }
         update_end(update, UPDATE_CANCELLED, "cancelled", "cancelled", loop_wall_clock(registry->context.loop));
         registry_update_changed(registry, update);
-        if (camera) {
-                if (!camera->record.suspect)
-                        camera_event(camera, EVENT_FINISHED);
-                registry_camera_changed(registry, camera);
-        }
         return 0;
 }

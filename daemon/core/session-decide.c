@@ -48,6 +48,20 @@ bool session_firmware_is_incomplete(const struct session *s)
         return false;
 }
 
+/* Left alone it runs, as far as is known: what stands there was read and is whole, or nothing was done to it since it ran. */
+bool session_would_boot(const struct session *s)
+{
+        if (session_in_rom(s) || s->wrote)
+                return false;
+        if (!s->surveyed)
+                return s->wish.would_boot;
+        /* Half of a set that we have begun to write is no whole. */
+        for (size_t t = 0; s->wish.begun && t < s->n_targets; t++)
+                if (survey_count_differing(&s->targets[t].survey) > 0)
+                        return false;
+        return !session_firmware_is_incomplete(s);
+}
+
 /* --- save --- */
 
 static void save_next(struct session *s);
@@ -59,7 +73,10 @@ static void on_saved(void *userdata, int error)
         struct session *s = userdata;
         struct target *target = &s->targets[s->target];
 
+        s->on_disk = false;
         free(take_ptr(s->save_buffer));
+        if (session_stops_here(s))
+                return;
         if (error < 0) {
                 /* Row 8 says what follows from that. */
                 session_log(s, LOG_WARNING, "what stands in %s could not be saved (%s)", target->partition.name, strerror(-error));
@@ -110,12 +127,29 @@ static bool is_own_work(const struct session *s, const struct target *target)
         return true;
 }
 
+/* This update has begun to erase the unit, and what stands there is the wanted image up to a word in which power failed: seen
+ * while it was compared, and no more need be read. */
+static bool is_torn_write(const struct session *s, const struct target *target)
+{
+        if (!target->wanted_blob || !was_begun_before(s, target))
+                return false;
+        for (size_t i = 0; i < target->survey.n_candidates; i++) {
+                const struct survey_candidate *c = &target->survey.candidates[i];
+
+                if (c->match == SURVEY_TORN && digest_equal(&target->candidates[c->tag]->digest, &target->wanted_blob->digest))
+                        return s->events->get_wear(s->userdata, target->partition.name, (unsigned)c->unit) > 0;
+        }
+        return false;
+}
+
 static void save_was_read(struct session *s)
 {
         struct target *target = &s->targets[s->target];
         uint32_t size = s->save_size;
         int r;
 
+        if (session_stops_here(s))
+                return;
         s->on_chunk = NULL;
         if (was_begun_before(s, target)) {
                 bool ours = is_own_work(s, target);
@@ -131,6 +165,7 @@ static void save_was_read(struct session *s)
         }
         while (size > 0 && s->save_buffer[size - 1] == 0xff)
                 size--;
+        s->on_disk = true;
         r = store_save(s->context.store, s->wish.camera, target->partition.name, s->save_buffer, size, on_saved, s);
         if (r < 0)
                 on_saved(s, r);
@@ -180,6 +215,10 @@ static void save_next(struct session *s)
 
                 if (!needs_saving(s, target))
                         continue;
+                if (is_torn_write(s, target)) {
+                        target->saved = true;   /* ours is no loss */
+                        continue;
+                }
                 if (!session_in_rom(s) && s->dfu.alt != target->alt) {
                         dfu_begin_select(&s->dfu, target->alt);
                         session_run(s, save_selected);
@@ -265,7 +304,7 @@ static void gather_evidence(struct session *s, struct verdict_evidence *evidence
                 .wish = wish->wish,
                 .mode = s->mode,
                 .automatic = wish->automatic,
-                .inhibited = wish->inhibited,
+                .inhibited = wish->inhibited || s->stopping,
                 .board_known = s->board != NULL,
                 .board_contradicted = wish->contradicted || (!session_in_rom(s) && !s->layout) || flash_contradicts(s),
                 .proof = wish->proof,
@@ -418,6 +457,9 @@ void session_decide(struct session *s)
 {
         const struct target *head = NULL;
 
+        s->surveyed = true;
+        if (session_stops_here(s))
+                return;
         s->decision.firmware_whole = !session_in_rom(s) && !session_firmware_is_incomplete(s);
         for (size_t t = 0; t < s->n_targets && !head; t++)
                 if (s->targets[t].partition.role == (session_in_rom(s) ? PARTITION_BOOTLOADER : PARTITION_FIRMWARE))

@@ -73,7 +73,9 @@ struct session {
         void (*then)(struct session *s);
         void (*on_chunk)(struct session *s, const struct machine_chunk *chunk);
         bool enough;                    /* on_chunk has seen what it wanted of this read */
-        bool stopping;
+        bool stopping, release;         /* session_stop() */
+        bool on_disk;                   /* no request is under way, only journal or store are waited for */
+        bool surveyed;                  /* all targets were read */
         struct usb_setup ahead[USB_QUEUE_MAX - 1];      /* requests sent before the machine asked for them */
         size_t n_ahead;
         struct usb_setup asked;         /* what this operation's machine asked for last */
@@ -125,6 +127,8 @@ void session_end_with(struct session *s, enum session_end end, enum machine_outc
 void session_gone_away(struct session *s);
 void session_on_manifested(struct session *s);
 void session_leave(struct session *s, enum session_end end, const char *message);
+/* At a safe boundary: true if the session was asked to stop, and has ended or is leaving.  The caller does nothing more. */
+bool session_stops_here(struct session *s);
 
 /* session-machine.c */
 bool session_in_rom(const struct session *s);
@@ -139,6 +143,7 @@ void session_commit(struct session *s);
 
 /* session-decide.c */
 bool session_firmware_is_incomplete(const struct session *s);
+bool session_would_boot(const struct session *s);
 void session_decide(struct session *s);
 void session_decide_again(struct session *s);
 

@@ -75,6 +75,8 @@ static void submit_layout(struct session *s, const struct usb_setup *setup, usb_
 
 static void read_alt_name(struct session *s)
 {
+        if (session_stops_here(s))
+                return;
         if (s->reading_alt == s->n_alts) {
                 got_layout(s);
                 return;
@@ -134,6 +136,8 @@ static void peeked(struct session *s)
 {
         bool sound = false;
 
+        if (session_stops_here(s))
+                return;
         s->on_chunk = NULL;
         for (size_t i = 0; i < store_count(s->context.store) && !sound; i++) {
                 const struct firmware_record *record = store_nth(s->context.store, i);

@@ -24,9 +24,9 @@ static const char *op_failure(const struct machine_step *step, char *buffer, siz
 
         if (step->outcome == MACHINE_DEVICE_ERROR || step->outcome == MACHINE_WRITE_REFUSED ||
             step->outcome == MACHINE_ADDRESS_REFUSED)
-                snprintf(buffer, size, "%s (%s)", machine_outcome_to_string(step->outcome), status ?: "unknown status");
+                snprintf(buffer, size, "%s (%s)", machine_outcome_text(step->outcome), status ?: "unknown status");
         else
-                snprintf(buffer, size, "%s", machine_outcome_to_string(step->outcome));
+                snprintf(buffer, size, "%s", machine_outcome_text(step->outcome));
         return buffer;
 }
 
@@ -163,8 +163,8 @@ static void on_machine_failed(struct session *s, const struct machine_step *step
                 s->then(s);
                 return;
         }
-        session_end_with(s, s->step == SESSION_PINNING ? SESSION_END_OPEN_FAILED : SESSION_END_FAILED, step->outcome,
-                         "%s: %s", session_step_to_string(s->step), op_failure(step, buffer, sizeof(buffer)));
+        session_end(s, s->step == SESSION_PINNING ? SESSION_END_OPEN_FAILED : SESSION_END_FAILED, step->outcome,
+                    op_failure(step, buffer, sizeof(buffer)));
 }
 
 /* A bootloader that is not held within its window is lost; a comparison can wait a moment for the bus and the processor. */
@@ -236,6 +236,8 @@ void session_on_machine_step(struct session *s, struct machine_step step)
                 s->on_chunk(s, &machine->chunk);
                 if (s->step == SESSION_ENDED)
                         return;
+                if (s->stopping)
+                        s->enough = true;       /* between two blocks that are read */
         }
         if (s->n_ahead > 0 && step.kind == MACHINE_REQUEST && !s->enough && same_setup(&step.setup, &s->ahead[0])) {
                 /* It is on its way already. */

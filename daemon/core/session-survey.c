@@ -67,10 +67,8 @@ static void survey_go_on(struct session *s)
         struct target *target = &s->targets[s->target];
         uint32_t offset, size;
 
-        if (s->stopping) {
-                session_end(s, SESSION_END_STOPPED, MACHINE_OK, "stopped while comparing");
+        if (session_stops_here(s))
                 return;
-        }
         if (!target->survey.unreadable && survey_next(&target->survey, &offset, &size)) {
                 s->on_chunk = survey_chunk;
                 session_begin_read(s, target, offset, size);
@@ -322,16 +320,18 @@ static void on_fetched(void *userdata, struct blob *blob, int error)
 {
         struct session *s = userdata;
 
+        s->on_disk = false;
         /* One that cannot be read is missed when it is needed, or is a candidate less. */
         if (blob)
                 s->fetched[s->n_fetched++] = blob;
-        session_fetch_next(s);
+        if (!session_stops_here(s))
+                session_fetch_next(s);
 }
 
 static bool fetch(struct session *s, const struct digest *digest)
 {
-        return s->n_fetched < ELEMENTSOF(s->fetched) &&
-               store_fetch(s->context.store, digest, on_fetched, s) >= 0;
+        s->on_disk = s->n_fetched < ELEMENTSOF(s->fetched) && store_fetch(s->context.store, digest, on_fetched, s) >= 0;
+        return s->on_disk;
 }
 
 void session_fetch_next(struct session *s)

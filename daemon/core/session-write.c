@@ -34,6 +34,12 @@ static void verify_chunk(struct session *s, const struct machine_chunk *chunk)
 
 static void verified_unit(struct session *s)
 {
+        const struct target *target = &s->targets[s->target];
+
+        if (target->wanted && !target->survey.differs[s->unit]) {
+                s->events->set_proven(s->userdata, target->partition.name, (unsigned)s->unit, true);
+                s->events->on_progress(s->userdata);
+        }
         s->unit++;
         verify_next(s);
 }
@@ -82,6 +88,8 @@ static void verify_selected(struct session *s)
 
 static void verify_next(struct session *s)
 {
+        if (session_stops_here(s))
+                return;
         s->on_chunk = NULL;
         for (; s->target < s->n_targets; s->target++, s->unit = 0) {
                 struct target *target = &s->targets[s->target];
@@ -145,10 +153,8 @@ static void write_selected(struct session *s)
 
 static void write_next(struct session *s)
 {
-        if (s->stopping) {
-                session_end(s, SESSION_END_STOPPED, MACHINE_OK, "stopped between two erase units");
+        if (session_stops_here(s))
                 return;
-        }
         for (; s->target < s->n_targets; s->target++, s->unit = 0) {
                 struct target *target = &s->targets[s->target];
 
@@ -184,6 +190,9 @@ static void on_committed(void *userdata, int error)
 {
         struct session *s = userdata;
 
+        s->on_disk = false;
+        if (session_stops_here(s))
+                return;
         if (error < 0) {
                 char text[128];
 
@@ -192,9 +201,9 @@ static void on_committed(void *userdata, int error)
                 /* It is none the worse for it: a camera that is whole goes on to run. */
                 session_correct_wear(s);
                 if (s->wrote || session_in_rom(s) || session_firmware_is_incomplete(s))
-                        session_end(s, SESSION_END_FAILED, MACHINE_OK, text);
+                        session_end(s, SESSION_END_NOT_RECORDED, MACHINE_OK, text);
                 else
-                        session_leave(s, SESSION_END_FAILED, text);
+                        session_leave(s, SESSION_END_NOT_RECORDED, text);
                 return;
         }
         begin_writing(s);
@@ -211,7 +220,12 @@ void session_commit(struct session *s)
                 struct target *target = &s->targets[t];
 
                 for (size_t u = 0; u < target->survey.n_units; u++) {
-                        if (!verdict_writes_unit(&s->decision.verdict, t, u))
+                        bool writes = verdict_writes_unit(&s->decision.verdict, t, u);
+
+                        if (target->wanted && s->round == 0 && target->survey.units[u].offset < target->wanted_size)
+                                s->events->set_proven(s->userdata, target->partition.name, (unsigned)u,
+                                                      !writes && !target->survey.differs[u]);
+                        if (!writes)
                                 continue;
                         target->planned[u] = true;
                         target->begun[u] = false;
@@ -220,6 +234,7 @@ void session_commit(struct session *s)
                 }
         }
         s->events->on_progress(s->userdata);
+        s->on_disk = true;
         r = journal_sync(s->context.journal, on_committed, s);
         if (r < 0)
                 on_committed(s, r);

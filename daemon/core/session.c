@@ -36,6 +36,7 @@ static const char *const session_end_names[_SESSION_END_MAX] = {
         [SESSION_END_ROM_DONE] = "rom-done",
         [SESSION_END_UPDATED] = "updated",
         [SESSION_END_FAILED] = "failed",
+        [SESSION_END_NOT_RECORDED] = "not-recorded",
         [SESSION_END_STOPPED] = "stopped",
 };
 DEFINE_ENUM_NAMES(session_end, _SESSION_END_MAX);
@@ -169,14 +170,54 @@ static void on_leave_deadline(struct session *s)
         session_end(s, s->end_after_leaving, MACHINE_OK, s->message);
 }
 
+/* --- stopping --- */
+
+/* What was asked of the disk comes to nothing. */
+static void forget_disk(struct session *s)
+{
+        if (s->context.journal)
+                journal_sync_cancel(s->context.journal, s);
+        store_cancel(s->context.store, s);
+        s->on_disk = false;
+}
+
+bool session_stops_here(struct session *s)
+{
+        if (!s->stopping || s->step >= SESSION_LEAVING)
+                return false;
+        s->on_chunk = NULL;
+        if (s->release && s->step > SESSION_OPENING && session_would_boot(s)) {
+                char text[96];
+
+                snprintf(text, sizeof(text), "stopped while %s, and released: its firmware is whole", session_step_to_string(s->step));
+                forget_disk(s);
+                session_leave(s, SESSION_END_STOPPED, text);
+        } else
+                session_end_with(s, SESSION_END_STOPPED, MACHINE_OK, "stopped while %s", session_step_to_string(s->step));
+        return true;
+}
+
+void session_stop(struct session *s, bool release)
+{
+        s->release = s->release || release;
+        if (s->stopping || s->step >= SESSION_LEAVING)
+                return;
+        s->stopping = true;
+        /* Nothing that could be torn is under way.  (An opening hangs as long as its device does.) */
+        if (s->step == SESSION_OPENING || s->on_disk)
+                timer_set(&s->timer, 0);
+}
+
 /* --- opening --- */
 
 static void pinned(struct session *s)
 {
         s->events->on_pinned(s->userdata, loop_now(s->context.loop) - s->sighting.seen_at);
-        if (s->step == SESSION_ENDED)
+        if (s->step == SESSION_ENDED || session_stops_here(s))
                 return;
-        if (s->wish.peek_only)
+        if (s->wish.release_only)
+                session_leave(s, SESSION_END_RELEASED, "nothing is wanted of it any more: sent back to its firmware");
+        else if (s->wish.peek_only)
                 session_begin_peek(s);
         else
                 session_read_layout(s);
@@ -206,6 +247,8 @@ static void on_open(void *userdata, int error, struct usb_device *device)
                 return;
         }
         s->device = device;
+        if (session_stops_here(s))      /* before it is held */
+                return;
         s->step = SESSION_PINNING;
         if (session_in_rom(s)) {
                 dfuse_init(&s->dfuse, s->sighting.transfer_size ?: (s->board->chip == CHIP_H7 ? 1024 : 2048),
@@ -230,6 +273,8 @@ static void on_timer(void *userdata)
                 session_take_machine_step(s, s->current);
         } else if (s->step == SESSION_LEAVING)
                 on_leave_deadline(s);
+        else if (s->step == SESSION_OPENING || s->on_disk)
+                (void)session_stops_here(s);
 }
 
 static void on_overall(void *userdata)
@@ -297,11 +342,6 @@ struct session *session_free(struct session *s)
         free(s->save_buffer);
         free(s);
         return NULL;
-}
-
-void session_stop(struct session *s)
-{
-        s->stopping = true;
 }
 
 void session_gone(struct session *s)

@@ -73,7 +73,8 @@ enum session_end {
         SESSION_END_ROM_DONE,           /* ROM: bootloader restored and verified */
         SESSION_END_UPDATED,            /* every unit read back equal, told to leave */
         SESSION_END_FAILED,             /* outcome and message say how */
-        SESSION_END_STOPPED,            /* session_stop() was obeyed at a safe boundary */
+        SESSION_END_NOT_RECORDED,       /* what was meant could not be made durable: nothing more was written */
+        SESSION_END_STOPPED,            /* session_stop() was obeyed at a safe boundary (released or not: the bus tells) */
         _SESSION_END_MAX
 };
 DECLARE_ENUM_NAMES(session_end);
@@ -84,9 +85,11 @@ struct session_wish {
         enum proof proof;
         bool serial_shared, word_is_stale, contradicted;
         bool automatic, inhibited, silent;
+        bool would_boot;                /* nothing speaks against the firmware that stands there: left alone, it would run */
         bool word_romfs, word_filesystem, word_replace;
         bool begun_unattended;          /* WISH_RESUME: no person asked for the update that is open */
         bool begun;                     /* units with wear may hold our own half-done work */
+        bool release_only;              /* nothing is wanted of it: pinned, so that it is ours, and told to leave */
         bool peek_only;                 /* unproven ROM device of a missing camera: read at most 4 KiB (row 3) */
         char camera[CAMERA_KEY_MAX];
         char named[80];                 /* firmware version asked for; "" free choice */
@@ -119,7 +122,9 @@ struct session_events {
         /* Wear (row 10): erases of unit so far by this update; and one more is about to happen / did not happen after all. */
         unsigned (*get_wear)(void *userdata, const char *partition, unsigned unit);
         void (*add_wear)(void *userdata, const char *partition, unsigned unit, int delta);
-        /* Step, image or bytes have changed. */
+        /* The unit reads back equal to what is wanted there; or does not, or is about to be overwritten. */
+        void (*set_proven)(void *userdata, const char *partition, unsigned unit, bool proven);
+        /* Step, image, bytes, or what is known of units have changed. */
         void (*on_progress)(void *userdata);
         /* Every unit reads back equal, and the device will be told to leave: SESSION_END_UPDATED follows, unless we die before. */
         void (*on_verified)(void *userdata, const char *message);
@@ -131,8 +136,12 @@ int session_new(const struct session_context *context, const struct session_even
                 const struct session_wish *wish, struct session **ret);
 /* Closes what is open; on_end is not called any more. */
 struct session *session_free(struct session *session);
-/* Stop at the next safe boundary (end of an erase unit); on_end(STOPPED) follows. */
-void session_stop(struct session *session);
+/*
+ * Stop at the next safe boundary: the end of an erase unit, of a block that is read, of an answer that is awaited; what waits for the disk
+ * stops at once.  on_end(STOPPED) follows, later.  A session that has told its device to leave goes on to its own end.  The device stays as it
+ * is; release: a bootloader is told to leave first, unless its firmware is not known to be whole.  Safe to say again; release is kept.
+ */
+void session_stop(struct session *session, bool release);
 /* The device left the bus (udev says so): ends at once. */
 void session_gone(struct session *session);
 

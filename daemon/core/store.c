@@ -779,6 +779,25 @@ static void saved_evict(struct store *store, const struct digest *keep)
         }
 }
 
+void store_set_quota(struct store *store, uint64_t saved_quota)
+{
+        store->quota = saved_quota;
+}
+
+void store_forget_saved(struct store *store, const char *camera)
+{
+        for (size_t i = 0; i < store->n_saved;) {
+                struct digest digest = store->saved[i]->digest;
+
+                if (strcmp(store->saved[i]->camera, camera) != 0) {
+                        i++;
+                        continue;
+                }
+                saved_drop(store, i);
+                blob_release(store, SHELF_SAVED, &digest);
+        }
+}
+
 /* --- adding --- */
 
 static void addition_free(struct addition *addition)

@@ -60,6 +60,10 @@ int store_save(struct store *store, const char *camera, const char *partition, c
 /* A provisional key gave way to the unique id: its saved images are found under the new one. (The journal's rows are
  * journal_rename_camera()'s.) */
 void store_rename_camera(struct store *store, const char *old_key, const char *new_key);
+/* As saved_quota of store_new(), from now on; the oldest give way when the next image is saved. */
+void store_set_quota(struct store *store, uint64_t saved_quota);
+/* The images saved from a camera are deleted. */
+void store_forget_saved(struct store *store, const char *camera);
 /* Forgets callbacks that have this userdata. */
 void store_cancel(struct store *store, void *userdata);
 /* An open update keeps its images: a blob that is held is not deleted by removal of its record.  -ENOENT. */

@@ -6,7 +6,8 @@
  * first differs the device may hold 0xff: the beginning of an interrupted
  * write.  That is proven when 0xff goes on to the end of the unit in which it
  * diverged, because the bootloader erases a unit when it writes its first
- * block, and never before.
+ * block, and never before.  Where power fails while a program unit is written, that
+ * one is neither old nor new.
  */
 
 #include <errno.h>
@@ -17,6 +18,8 @@
 #include "base/cleanup.h"
 #include "core/image.h"
 #include "core/survey.h"
+
+#define PROGRAM_UNIT_MAX 32             /* H7's flash word; F4 and F7 have 4 bytes (dfu.md A.5) */
 
 int survey_init(struct survey *survey, const struct board *board, const struct partition *partition,
                 const uint8_t *wanted, uint32_t wanted_size)
@@ -101,7 +104,7 @@ static void leave_unit(struct survey *survey)
                 struct survey_candidate *c = &survey->candidates[i];
 
                 if (c->match == SURVEY_TAIL && c->unit == survey->unit && survey->offset >= end)
-                        c->match = SURVEY_INTERRUPTED;
+                        c->match = c->torn ? SURVEY_TORN : SURVEY_INTERRUPTED;
                 else if (c->match == SURVEY_MATCHING && c->size <= end && survey->offset >= end)
                         c->match = SURVEY_WHOLE;
         }
@@ -146,6 +149,24 @@ static bool is_padding(const struct survey_candidate *c, uint32_t offset, const 
         return true;
 }
 
+/* It was equal up to here: is what follows erased flash, behind a program unit that may be torn? */
+static void diverge(struct survey *survey, struct survey_candidate *c, uint32_t offset, const uint8_t *data, uint32_t size)
+{
+        const struct erase_unit *unit = &survey->units[survey->unit];
+        uint32_t behind = offset - offset % PROGRAM_UNIT_MAX + PROGRAM_UNIT_MAX - offset;
+
+        c->unit = survey->unit;
+        /* The image may itself hold 0xff just before the cut: any 0xff tail is the same evidence. */
+        if (bytes_all(data, size, 0xff)) {
+                c->match = SURVEY_TAIL;
+                return;
+        }
+        /* No tail is no evidence; and what is never erased has none. */
+        c->torn = !survey->in_place && behind <= size && offset + behind < unit->offset + unit->size &&
+                  bytes_all(data + behind, size - behind, 0xff);
+        c->match = c->torn ? SURVEY_TAIL : SURVEY_DEAD;
+}
+
 static void feed_candidate(struct survey *survey, struct survey_candidate *c, uint32_t offset,
                            const uint8_t *data, uint32_t size)
 {
@@ -164,9 +185,7 @@ static void feed_candidate(struct survey *survey, struct survey_candidate *c, ui
 
                 equal = (uint32_t)bytes_common_prefix(data, c->data + offset, n);
                 if (equal < n) {
-                        /* The image may itself hold 0xff just before the cut: any 0xff tail is the same evidence. */
-                        c->match = bytes_all(data + equal, size - equal, 0xff) ? SURVEY_TAIL : SURVEY_DEAD;
-                        c->unit = survey->unit;
+                        diverge(survey, c, offset + equal, data + equal, size - equal);
                         return;
                 }
         }

@@ -23,6 +23,7 @@ enum survey_match {
         SURVEY_MATCHING,                /* equal so far */
         SURVEY_TAIL,                    /* diverged in this unit into 0xff, and 0xff since */
         SURVEY_INTERRUPTED,             /* units before k equal, unit k its beginning and then 0xff */
+        SURVEY_TORN,                    /* the same, but for one program unit at the cut that is neither */
         SURVEY_WHOLE,                   /* equal to its last byte, and the rest of its last unit blank */
         SURVEY_DEAD,
 };
@@ -32,7 +33,8 @@ struct survey_candidate {
         uint32_t size;
         unsigned tag;                   /* the caller's name for it */
         enum survey_match match;
-        size_t unit;                    /* SURVEY_INTERRUPTED: k */
+        size_t unit;                    /* SURVEY_INTERRUPTED, SURVEY_TORN: k */
+        bool torn;                      /* SURVEY_TAIL: it began with a program unit that is neither */
 };
 
 struct survey {
@@ -73,6 +75,7 @@ bool survey_feed(struct survey *survey, uint32_t offset, const uint8_t *data, ui
 void survey_unreadable(struct survey *survey);
 
 enum content survey_content(const struct survey *survey);
-/* The candidate that stands there whole (SURVEY_WHOLE) or began to (SURVEY_INTERRUPTED); NULL: none.  The longest wins. */
+/* The candidate that stands there whole (SURVEY_WHOLE) or began to (SURVEY_INTERRUPTED); NULL: none.  The longest wins.  SURVEY_TORN is
+ * not found: it is what a write looks like in which power failed, but only who knows of that write may say so. */
 const struct survey_candidate *survey_found(const struct survey *survey);
 size_t survey_count_differing(const struct survey *survey);

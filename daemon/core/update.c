@@ -10,8 +10,13 @@
 #include "base/cleanup.h"
 #include "core/update.h"
 
+#define MEASURE_MIN (500 * MSEC)
+#define ETA_FROM    0.03
+#define UNITS_MAX 65536                 /* of one partition; no board has so many: what the journal says is not trusted with memory */
+
 static const char *const update_step_names[_UPDATE_STEP_MAX] = {
         [UPDATE_WAITING] = "waiting",
+        [UPDATE_RESTARTING] = "restarting",
         [UPDATE_OPENING] = "opening",
         [UPDATE_COMPARING] = "comparing",
         [UPDATE_SAVING] = "saving",
@@ -51,10 +56,53 @@ int update_new(struct journal *journal, uint64_t number, const char *camera, enu
         return 0;
 }
 
-static int on_wear(void *userdata, const char *partition, unsigned unit, unsigned erases)
+static struct unit_record *unit_of(struct update *update, const char *partition, unsigned unit)
 {
-        update_add_wear(userdata, partition, unit, (int)erases);
+        struct update_units *part = NULL;
+
+        for (size_t i = 0; i < update->n_parts && !part; i++)
+                if (strcmp(update->parts[i].partition, partition) == 0)
+                        part = &update->parts[i];
+        if (!part) {
+                struct update_units *grown = reallocarray(update->parts, update->n_parts + 1, sizeof(*grown));
+
+                if (!grown)
+                        return NULL;
+                update->parts = grown;
+                part = &grown[update->n_parts++];
+                *part = (struct update_units){};
+                snprintf(part->partition, sizeof(part->partition), "%s", partition);
+        }
+        if (unit >= part->n) {
+                struct unit_record *grown = reallocarray(part->units, (size_t)unit + 1, sizeof(*grown));
+
+                if (!grown)
+                        return NULL;
+                memset(grown + part->n, 0, (unit + 1 - part->n) * sizeof(*grown));
+                part->units = grown;
+                part->n = (size_t)unit + 1;
+        }
+        part->changed = true;
+        return &part->units[unit];
+}
+
+static int on_unit(void *userdata, const char *partition, unsigned number, const struct unit_record *record)
+{
+        struct unit_record *unit = number < UNITS_MAX ? unit_of(userdata, partition, number) : NULL;
+
+        if (unit)
+                *unit = *record;
         return 0;
+}
+
+static size_t count_proven(const struct update *update)
+{
+        size_t n = 0;
+
+        for (size_t i = 0; i < update->n_parts; i++)
+                for (size_t u = 0; u < update->parts[i].n; u++)
+                        n += update->parts[i].units[u].proven;
+        return n;
 }
 
 int update_new_from_record(struct journal *journal, const struct update_record *record, struct update **ret)
@@ -65,14 +113,16 @@ int update_new_from_record(struct journal *journal, const struct update_record *
         if (!update)
                 return -ENOMEM;
         update->record = *record;
-        r = journal_each_wear(journal, record->id, on_wear, update);
+        update->journal = journal;
+        r = journal_each_unit(journal, record->id, on_unit, update);
         if (r < 0)
                 return r;
-        update->journal = journal;      /* only now: what was read need not be written again */
+        for (size_t i = 0; i < update->n_parts; i++)
+                update->parts[i].changed = false;
+        update->proven = count_proven(update);
         r = update_result_from_string(record->state);
         update->result = r < 0 ? UPDATE_FAILED : (enum update_result)r;
         update->step = update->result == UPDATE_OPEN ? UPDATE_WAITING : UPDATE_ENDED;
-        update->begun = record->attempts > 0;
         *ret = take_ptr(update);
         return 0;
 }
@@ -81,7 +131,9 @@ struct update *update_free(struct update *update)
 {
         if (!update)
                 return NULL;
-        free(update->wear);
+        for (size_t i = 0; i < update->n_parts; i++)
+                free(update->parts[i].units);
+        free(update->parts);
         free(update);
         return NULL;
 }
@@ -93,30 +145,30 @@ bool update_is_open(const struct update *update)
 
 bool update_is_begun(const struct update *update)
 {
-        return update && update->begun && update->result != UPDATE_DONE && update->result != UPDATE_NOT_SEEN;
+        return update && update->record.begun && update->result != UPDATE_DONE && update->result != UPDATE_NOT_SEEN;
 }
 
 void update_set_begun(struct update *update, bool begun)
 {
-        bool was = update->begun;
+        bool was = update->record.begun;
 
-        update->begun = begun;
-        /* attempts is what is kept of it. */
-        if (!was || begun || !update_is_open(update))
-                return;
-        update->record.attempts = 0;
-        update_store(update);
+        update->record.begun = begun;
+        if (was != begun && !begun)
+                update_store(update);
 }
 
 void update_take_over(struct update *update, const struct update *last, bool unattended)
 {
         if (!update_is_begun(last))
                 return;
-        update->begun = true;
-        for (size_t i = 0; i < last->n_wear; i++)
-                if (last->wear[i].erases > 0)
-                        update_add_wear(update, last->wear[i].partition, last->wear[i].unit,
-                                        unattended ? (int)last->wear[i].erases : 1);
+        update->record.begun = true;
+        if (unattended)
+                update->record.failures = last->record.failures;
+        for (size_t i = 0; i < last->n_parts; i++)
+                for (size_t u = 0; u < last->parts[i].n; u++)
+                        if (last->parts[i].units[u].erases > 0)
+                                update_add_wear(update, last->parts[i].partition, (unsigned)u,
+                                                unattended ? (int)last->parts[i].units[u].erases : 1);
 }
 
 void update_store(struct update *update)
@@ -130,6 +182,7 @@ void update_end(struct update *update, enum update_result result, const char *co
                 return;
         update->result = result;
         update->step = UPDATE_ENDED;
+        update->rate = update->left = 0;
         update->record.ended = wall;
         snprintf(update->record.state, sizeof(update->record.state), "%s", update_result_to_string(result));
         snprintf(update->record.outcome, sizeof(update->record.outcome), "%s", code);
@@ -137,38 +190,56 @@ void update_end(struct update *update, enum update_result result, const char *co
         update_store(update);
 }
 
-static struct wear *find_wear(const struct update *update, const char *partition, unsigned unit)
-{
-        for (size_t i = 0; i < update->n_wear; i++)
-                if (update->wear[i].unit == unit && strcmp(update->wear[i].partition, partition) == 0)
-                        return &update->wear[i];
-        return NULL;
-}
-
 unsigned update_wear(const struct update *update, const char *partition, unsigned unit)
 {
-        const struct wear *wear = update ? find_wear(update, partition, unit) : NULL;
-
-        return wear ? wear->erases : 0;
+        for (size_t i = 0; update && i < update->n_parts; i++)
+                if (strcmp(update->parts[i].partition, partition) == 0)
+                        return unit < update->parts[i].n ? update->parts[i].units[unit].erases : 0;
+        return 0;
 }
 
-void update_add_wear(struct update *update, const char *partition, unsigned unit, int delta)
+void update_add_wear(struct update *update, const char *partition, unsigned number, int delta)
 {
-        struct wear *wear = find_wear(update, partition, unit);
+        struct unit_record *unit = unit_of(update, partition, number);
 
-        if (!wear) {
-                struct wear *grown = reallocarray(update->wear, update->n_wear + 1, sizeof(*grown));
+        if (unit)
+                unit->erases = (int)unit->erases + delta < 0 ? 0 : (unsigned)((int)unit->erases + delta);
+}
 
-                if (!grown)
-                        return;
-                update->wear = grown;
-                wear = &grown[update->n_wear++];
-                *wear = (struct wear){ .unit = unit };
-                snprintf(wear->partition, sizeof(wear->partition), "%s", partition);
+void update_set_proven(struct update *update, const char *partition, unsigned number, bool proven)
+{
+        struct unit_record *unit = unit_of(update, partition, number);
+
+        if (unit)
+                unit->proven = proven;
+}
+
+void update_store_units(struct update *update)
+{
+        for (size_t i = 0; i < update->n_parts; i++) {
+                struct update_units *part = &update->parts[i];
+
+                if (part->changed)
+                        (void)journal_put_units(update->journal, update->record.id, part->partition, 0, part->n, part->units);
+                part->changed = false;
         }
-        wear->erases = (int)wear->erases + delta < 0 ? 0 : (unsigned)((int)wear->erases + delta);
-        if (update->journal)
-                (void)journal_put_wear(update->journal, update->record.id, partition, unit, wear->erases);
+}
+
+void update_store_all(struct update *update)
+{
+        update_store(update);
+        for (size_t i = 0; i < update->n_parts; i++)
+                update->parts[i].changed = true;
+        update_store_units(update);
+}
+
+bool update_went_on(struct update *update)
+{
+        size_t n = count_proven(update);
+        bool on = n > update->proven;
+
+        update->proven = MAX(update->proven, n);
+        return on;
 }
 
 static enum update_step step_of(enum session_step step)
@@ -196,11 +267,48 @@ static enum update_step step_of(enum session_step step)
         return UPDATE_WAITING;
 }
 
-void update_follow(struct update *update, const struct session *session)
+/* Over half a second at least: a block is a jump, and an erase a pause. */
+static void measure_rate(struct update *update, bool new_step, uint64_t now)
 {
-        update->step = step_of(session_step(session));
+        uint64_t rate;
+
+        if (new_step || update->bytes_done < update->measured_bytes) {
+                update->rate = 0;
+        } else if (now - update->measured_at < MEASURE_MIN) {
+                return;
+        } else {
+                rate = (update->bytes_done - update->measured_bytes) * SEC / (now - update->measured_at);
+                update->rate = update->rate ? (update->rate * 3 + rate) / 4 : rate;
+        }
+        update->measured_at = now;
+        update->measured_bytes = update->bytes_done;
+}
+
+void update_follow(struct update *update, const struct session *session, uint64_t now)
+{
+        enum update_step step = step_of(session_step(session));
+        bool new_step = step != update->step;
+        double made;
+
+        update->step = step;
         snprintf(update->image, sizeof(update->image), "%s", session_image(session));
         session_bytes(session, &update->bytes_done, &update->bytes_total);
         session_units(session, &update->units_written, &update->units_total);
         update->progress = session_progress(session);
+        if (new_step) {
+                update->step_since = now;
+                update->step_from = update->progress;
+        }
+        measure_rate(update, new_step, now);
+        /* Progress is weighted by time; how a step goes tells of those that follow. Its first percents tell nothing. */
+        made = update->progress - update->step_from;
+        update->left = made >= ETA_FROM && update->progress < 1.0
+                ? (uint64_t)((double)(now - update->step_since) * (1.0 - update->progress) / made) : 0;
+}
+
+void update_wait(struct update *update)
+{
+        update->step = UPDATE_WAITING;
+        update->image[0] = '\0';
+        update->rate = update->left = 0;
 }

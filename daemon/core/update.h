@@ -18,6 +18,7 @@ struct camera;
 
 enum update_step {
         UPDATE_WAITING,                 /* for the camera */
+        UPDATE_RESTARTING,              /* the camera runs, and is asked to restart into its bootloader */
         UPDATE_OPENING,
         UPDATE_COMPARING,
         UPDATE_SAVING,
@@ -33,9 +34,12 @@ DECLARE_ENUM_NAMES(update_step);
 enum update_result { UPDATE_OPEN, UPDATE_DONE, UPDATE_FAILED, UPDATE_REFUSED, UPDATE_CANCELLED, UPDATE_NOT_SEEN, _UPDATE_RESULT_MAX };
 DECLARE_ENUM_NAMES(update_result);
 
-struct wear {
+/* What is known of the erase units of one partition. */
+struct update_units {
         char partition[16];
-        unsigned unit, erases;
+        size_t n;
+        struct unit_record *units;
+        bool changed;                   /* since they were put into the journal */
 };
 
 struct update {
@@ -48,10 +52,15 @@ struct update {
         uint64_t bytes_done, bytes_total;
         double progress;
         unsigned units_written, units_total;
+        uint64_t rate;                  /* bytes per second of the present step; 0: not known yet */
+        uint64_t left;                  /* microseconds until the device is let go, at this pace; 0: not known */
+        uint64_t step_since;            /* loop_now() when the present step began, and the progress then */
+        double step_from;
+        uint64_t measured_at, measured_bytes;
         bool cancelling;                /* ends at the session's next safe boundary */
-        bool begun;                     /* something was written for it, or for one before it, and the camera has not run since */
-        struct wear *wear;
-        size_t n_wear;
+        size_t proven;                  /* units proven good, the most so far */
+        struct update_units *parts;
+        size_t n_parts;
         TAILQ_ENTRY(update) link;       /* in the registry, newest first */
 };
 
@@ -72,7 +81,16 @@ void update_store(struct update *update);
 /* Ends it: once, later calls are ignored. code: stable, for machines. */
 void update_end(struct update *update, enum update_result result, const char *code, const char *message, uint64_t wall);
 
+/* Erases (row 10) and proof of erase units; kept in memory until update_store_units() puts what has changed into the journal's next batch. */
 unsigned update_wear(const struct update *update, const char *partition, unsigned unit);
 void update_add_wear(struct update *update, const char *partition, unsigned unit, int delta);
-/* Takes step, image and bytes from a session. */
-void update_follow(struct update *update, const struct session *session);
+void update_set_proven(struct update *update, const char *partition, unsigned unit, bool proven);
+void update_store_units(struct update *update);
+/* As update_store_units(), of all: the journal was begun anew. */
+void update_store_all(struct update *update);
+/* Has a unit been proven good since this was asked last, that brings their number above what it ever was? */
+bool update_went_on(struct update *update);
+/* Takes step, image and bytes from a session; now: of the loop. */
+void update_follow(struct update *update, const struct session *session, uint64_t now);
+/* No session works for it: it waits. */
+void update_wait(struct update *update);

@@ -1,28 +1,259 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Who may ask the daemon to change something: root, and whoever the daemon
- * runs as (a person who tries it out on a bus of his own).  Reading is for
+ * Who may ask the daemon to change something.  Root, and whoever the daemon runs
+ * as (a person who tries it out on a bus of his own), always; of others polkit
+ * says it.  Where there is no polkit, the members of a group may.  Reading is for
  * everyone.
+ *
+ * Nobody waits for an answer here: the message is put aside while polkit (that
+ * may ask a person for a password) or the user database (that may be a network
+ * away) is asked, and comes in again afterwards as if it had just been sent.
+ * Then its answer is found, and used once.
  */
 
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "edge/bus-internal.h"
 
-int bus_check_access(sd_bus_message *message, sd_bus_error *error)
+#define ASKINGS_MAX            128      /* at a time */
+#define ASKINGS_OF_ONE_MAX     8        /* of them, of one sender */
+#define POLKIT_TIMEOUT         (25 * SEC)
+#define POLKIT_PERSON_TIMEOUT  (300 * SEC)      /* a person types a password */
+#define GROUPS_MAX             1024
+
+static const char *const access_names[_ACCESS_MAX] = {
+        [ACCESS_UPDATE]  = BUS_NAME ".update",
+        [ACCESS_RECOVER] = BUS_NAME ".recover",
+        [ACCESS_MANAGE]  = BUS_NAME ".manage",
+        [ACCESS_INHIBIT] = BUS_NAME ".inhibit",
+};
+
+/* One message whose sender's right is being found out. */
+struct asking {
+        struct bus *bus;                /* NULL: gone meanwhile; the helper thread's end frees it */
+        sd_bus_message *message;
+        sd_bus_slot *slot;              /* of the call to polkit */
+        uid_t uid;
+        bool answered, allowed;
+        bool working;                   /* a helper thread looks at the user database */
+        bool is_member;                 /* what it found; the helper's until it is done */
+        char reason[160];               /* of a no */
+        LIST_ENTRY(asking) link;        /* in bus->askings */
+};
+
+static void asking_free(struct asking *asking)
+{
+        if (asking->bus)
+                LIST_REMOVE(asking, link);
+        asking->bus = NULL;
+        asking->slot = sd_bus_slot_unref(asking->slot);
+        asking->message = sd_bus_message_unref(asking->message);
+        if (!asking->working)
+                free(asking);
+}
+
+void bus_forget_askings(struct bus *bus)
+{
+        struct asking *asking;
+
+        while ((asking = LIST_FIRST(&bus->askings)))
+                asking_free(asking);
+}
+
+/* The message comes in again. */
+static void answer(struct asking *asking, bool allowed, const char *reason)
+{
+        struct bus *bus = asking->bus;
+
+        asking->answered = true;
+        asking->allowed = allowed;
+        (void)snprintf(asking->reason, sizeof(asking->reason), "%s", reason);
+        if (sd_bus_enqueue_for_read(bus->connection, asking->message) < 0) {
+                (void)sd_bus_reply_method_errorf(asking->message, BUS_ERROR_FAILED, "Out of memory.");
+                asking_free(asking);
+        }
+        defer_call(&bus->prepare);
+}
+
+/* --- the group, where there is no polkit --- */
+
+/* The credentials that a bus tells lack a user's further groups in some sandboxes: they are looked up. */
+static void look_up_groups(void *data)
+{
+        struct asking *asking = data;
+        _cleanup_free_ gid_t *groups = calloc(GROUPS_MAX, sizeof(*groups));
+        char buffer[4096], group_buffer[8192];
+        struct passwd entry, *found = NULL;
+        struct group group, *admin = NULL;
+        int n = GROUPS_MAX;
+
+        if (!groups || getpwuid_r(asking->uid, &entry, buffer, sizeof(buffer), &found) != 0 || !found ||
+            getgrnam_r(BUS_ADMIN_GROUP, &group, group_buffer, sizeof(group_buffer), &admin) != 0 || !admin ||
+            getgrouplist(entry.pw_name, entry.pw_gid, groups, &n) < 0)
+                return;
+        for (int i = 0; i < n; i++)
+                if (groups[i] == admin->gr_gid)
+                        asking->is_member = true;
+}
+
+static void groups_are_known(void *data)
+{
+        struct asking *asking = data;
+
+        asking->working = false;
+        if (!asking->bus) {
+                free(asking);
+                return;
+        }
+        answer(asking, asking->is_member,
+               "Only root and members of the group " BUS_ADMIN_GROUP " may ask for this (there is no polkit here): try it with sudo.");
+}
+
+static void ask_for_groups(struct asking *asking)
+{
+        asking->working = true;
+        if (loop_work(asking->bus->loop, NULL, look_up_groups, groups_are_known, asking) < 0) {
+                asking->working = false;
+                answer(asking, false, "Who you are could not be found out.");
+        }
+}
+
+/* --- polkit --- */
+
+static bool means_no_polkit(const sd_bus_error *error)
+{
+        return sd_bus_error_has_name(error, SD_BUS_ERROR_SERVICE_UNKNOWN) ||
+               sd_bus_error_has_name(error, SD_BUS_ERROR_NAME_HAS_NO_OWNER) ||
+               sd_bus_error_has_names(error, "org.freedesktop.systemd1.NoSuchUnit", "org.freedesktop.DBus.Error.Spawn.ServiceNotFound",
+                                      "org.freedesktop.systemd1.UnitMasked");
+}
+
+static int on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *ret_error)
+{
+        struct asking *asking = userdata;
+        const sd_bus_error *error = sd_bus_message_get_error(reply);
+        int authorized = 0, challenge = 0, r;
+
+        asking->slot = sd_bus_slot_unref(asking->slot);
+        if (error) {
+                if (means_no_polkit(error))
+                        ask_for_groups(asking);
+                else {
+                        log_warning("polkit does not say who may do what: %s", error->message ?: error->name);
+                        answer(asking, false, "polkit does not answer: try it with sudo.");
+                }
+                return 0;
+        }
+        r = sd_bus_message_enter_container(reply, 'r', "bba{ss}");
+        if (r >= 0)
+                r = sd_bus_message_read(reply, "bb", &authorized, &challenge);
+        if (r < 0)
+                answer(asking, false, "polkit's answer makes no sense: try it with sudo.");
+        else
+                answer(asking, authorized, challenge ? "A password would be needed, and there is nobody to ask for it: try it with sudo." :
+                       "polkit does not allow it.");
+        return 0;
+}
+
+static int ask_polkit(struct asking *asking, enum access access)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
+        bool interactive = sd_bus_message_get_allow_interactive_authorization(asking->message) > 0;
+        int r;
+
+        r = sd_bus_message_new_method_call(asking->bus->connection, &call, "org.freedesktop.PolicyKit1",
+                                           "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority",
+                                           "CheckAuthorization");
+        if (r >= 0)
+                r = sd_bus_message_append(call, "(sa{sv})sa{ss}us", "system-bus-name", 1, "name", "s",
+                                          sd_bus_message_get_sender(asking->message), access_names[access], 0,
+                                          interactive ? 1u : 0u, "");
+        if (r >= 0)
+                r = sd_bus_call_async(asking->bus->connection, &asking->slot, call, on_polkit, asking,
+                                      interactive ? POLKIT_PERSON_TIMEOUT : POLKIT_TIMEOUT);
+        defer_call(&asking->bus->prepare);
+        return r;
+}
+
+/* --- the question --- */
+
+static int sender_uid(sd_bus_message *message, uid_t *ret)
 {
         sd_bus_creds *creds = NULL;
-        uid_t uid;
         int r;
 
         r = sd_bus_query_sender_creds(message, SD_BUS_CREDS_EUID, &creds);
         if (r >= 0)
-                r = sd_bus_creds_get_euid(creds, &uid);
+                r = sd_bus_creds_get_euid(creds, ret);
         sd_bus_creds_unref(creds);
-        if (r < 0)
+        return r;
+}
+
+static struct asking *asking_of(struct bus *bus, sd_bus_message *message)
+{
+        struct asking *asking;
+
+        LIST_FOREACH(asking, &bus->askings, link)
+                if (asking->message == message)
+                        return asking;
+        return NULL;
+}
+
+static bool too_many(struct bus *bus, const char *sender)
+{
+        const struct asking *asking;
+        unsigned n = 0, of_sender = 0;
+
+        LIST_FOREACH(asking, &bus->askings, link) {
+                n++;
+                of_sender += strcmp(sd_bus_message_get_sender(asking->message), sender) == 0;
+        }
+        return n >= ASKINGS_MAX || of_sender >= ASKINGS_OF_ONE_MAX;
+}
+
+struct bus *bus_of_message(sd_bus_message *message)
+{
+        return sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
+}
+
+int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error)
+{
+        struct bus *bus = bus_of_message(message);
+        struct asking *asking = asking_of(bus, message);
+        uid_t uid;
+        int r;
+
+        if (asking) {
+                bool allowed = asking->allowed;
+
+                if (!allowed)
+                        r = sd_bus_error_setf(error, BUS_ERROR_DENIED, "%s", asking->reason);
+                asking_free(asking);
+                return allowed ? 1 : r;
+        }
+        if (!sd_bus_message_get_sender(message) || sender_uid(message, &uid) < 0)
                 return sd_bus_error_setf(error, BUS_ERROR_DENIED, "Who you are could not be found out.");
         if (uid == 0 || uid == geteuid())
-                return 0;
-        return sd_bus_error_setf(error, BUS_ERROR_DENIED, "Only root may ask for this: try it with sudo.");
+                return 1;
+        if (too_many(bus, sd_bus_message_get_sender(message)))
+                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many of your questions wait for permission.");
+        asking = calloc(1, sizeof(*asking));
+        if (!asking)
+                return -ENOMEM;
+        *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .uid = uid };
+        LIST_INSERT_HEAD(&bus->askings, asking, link);
+        r = ask_polkit(asking, access);
+        if (r < 0) {
+                asking_free(asking);
+                return r;
+        }
+        return 0;
 }

@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /* org.camrescue1.Camera: getters and verbs of one camera. */
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "edge/bus-internal.h"
+
+#define TELLINGS_MAX 64                 /* histories being read at a time */
 
 /* --- properties --- */
 
@@ -22,6 +25,7 @@
 STRING_GETTER(get_unique_id, camera->has_uid ? camera->record.key : "")
 STRING_GETTER(get_key, camera->record.key)
 STRING_GETTER(get_serial, camera->sighting.serial)
+STRING_GETTER(get_label, camera->record.label)
 STRING_GETTER(get_board, camera->board ? camera->board->id : "")
 STRING_GETTER(get_board_name, camera->board ? camera->board->name : "")
 STRING_GETTER(get_port, camera->record.port)
@@ -60,6 +64,12 @@ static int get_attached(sd_bus *connection, const char *path, const char *interf
         const struct camera *camera = userdata;
 
         return sd_bus_message_append(reply, "b", camera->attached);
+}
+
+static int get_inhibited(sd_bus *connection, const char *path, const char *interface, const char *property,
+                         sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        return sd_bus_message_append(reply, "b", camera_is_inhibited(userdata));
 }
 
 static int get_last_seen(sd_bus *connection, const char *path, const char *interface, const char *property,
@@ -110,9 +120,9 @@ static int do_request(sd_bus_message *message, struct camera *camera, enum wish 
         char path[BUS_PATH_MAX];
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = bus_read_request(message, allowed, &request, error);
         if (r < 0)
                 return r;
@@ -142,9 +152,9 @@ static int on_set_automatic(sd_bus_message *message, void *userdata, sd_bus_erro
         struct camera *camera = userdata;
         int automatic, r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_read(message, "i", &automatic);
         if (r < 0)
                 return r;
@@ -154,6 +164,153 @@ static int on_set_automatic(sd_bus_message *message, void *userdata, sd_bus_erro
         return sd_bus_reply_method_return(message, "");
 }
 
+static int on_set_label(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct camera *camera = userdata;
+        const char *label;
+        int r;
+
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = sd_bus_message_read(message, "s", &label);
+        if (r < 0)
+                return r;
+        r = registry_set_label(camera->registry, camera, label);
+        if (r == -EINVAL)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "\"%s\" is no label: at most 63 bytes, no port path, no dash or space at "
+                                         "the beginning.", label);
+        if (r == -EEXIST)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Another camera is called \"%s\".", label);
+        if (r < 0)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "This device is not known to be a certain camera: it would be forgotten "
+                                         "with its label.");
+        return sd_bus_reply_method_return(message, "");
+}
+
+int bus_retry(sd_bus_message *message, struct camera *camera)
+{
+        struct request_result result;
+        char path[BUS_PATH_MAX];
+
+        registry_retry(camera->registry, camera, &result);
+        return sd_bus_reply_method_return(message, "oss", result.update ? bus_update_path(result.update, path) : "/",
+                                          request_action_to_string(result.action), result.text);
+}
+
+static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        int r;
+
+        r = bus_check_access(message, ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        return bus_retry(message, userdata);
+}
+
+static int on_forget(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct camera *camera = userdata;
+        int saved, r;
+
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = sd_bus_message_read(message, "b", &saved);
+        if (r < 0)
+                return r;
+        switch (registry_forget(camera->registry, camera, saved)) {
+        case 0:
+                return sd_bus_reply_method_return(message, "");
+        case -EBUSY:
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "It is attached: unplug it first.");
+        case -EALREADY:
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Update %s is open for it: cancel that first.",
+                                         camera->update->record.id);
+        default:
+                return sd_bus_error_setf(error, BUS_ERROR_HAS_SAVED, "Images were saved from it before it was overwritten, and would be deleted.");
+        }
+}
+
+/* --- history: read on a helper thread --- */
+
+struct telling {
+        struct bus *bus;
+        sd_bus_message *message;
+        LIST_ENTRY(telling) link;       /* in bus->tellings */
+};
+
+static void telling_free(struct telling *telling)
+{
+        LIST_REMOVE(telling, link);
+        sd_bus_message_unref(telling->message);
+        free(telling);
+}
+
+void bus_forget_tellings(struct bus *bus)
+{
+        struct telling *telling;
+
+        while ((telling = LIST_FIRST(&bus->tellings))) {
+                journal_read_cancel(registry_context(bus->registry)->journal, telling);
+                telling_free(telling);
+        }
+}
+
+static void on_history(void *userdata, int fault, const struct history_line *lines, size_t n)
+{
+        struct telling *telling = userdata;
+        sd_bus_message *reply = NULL;
+        int r;
+
+        if (fault < 0) {
+                (void)sd_bus_reply_method_errorf(telling->message, BUS_ERROR_FAILED, "The state database cannot be read: %s.", strerror(-fault));
+        } else {
+                r = sd_bus_message_new_method_return(telling->message, &reply);
+                if (r >= 0)
+                        r = sd_bus_message_open_container(reply, 'a', "(tss)");
+                for (size_t i = 0; i < n && r >= 0; i++)
+                        r = sd_bus_message_append(reply, "(tss)", lines[i].wall, lines[i].event, lines[i].text);
+                if (r >= 0)
+                        r = sd_bus_message_close_container(reply);
+                if (r >= 0)
+                        (void)sd_bus_send(NULL, reply, NULL);
+                sd_bus_message_unref(reply);
+        }
+        defer_call(&telling->bus->prepare);
+        telling_free(telling);
+}
+
+static int on_get_history(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = bus_of_message(message);
+        const struct camera *camera = userdata;
+        struct telling *telling;
+        uint32_t max;
+        size_t n = 0;
+        int r;
+
+        r = sd_bus_message_read(message, "u", &max);
+        if (r < 0)
+                return r;
+        LIST_FOREACH(telling, &bus->tellings, link)
+                n++;
+        if (n >= TELLINGS_MAX)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many questions at a time: ask again.");
+        telling = calloc(1, sizeof(*telling));
+        if (!telling)
+                return -ENOMEM;
+        telling->bus = bus;
+        r = journal_read_history(registry_context(bus->registry)->journal, camera->record.key, max ?: SIZE_MAX, on_history, telling);
+        if (r < 0) {
+                free(telling);
+                return r;
+        }
+        telling->message = sd_bus_message_ref(message);
+        LIST_INSERT_HEAD(&bus->tellings, telling, link);
+        return 1;
+}
+
 #define P(name, type, getter) SD_BUS_PROPERTY(name, type, getter, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
 
 const sd_bus_vtable bus_camera_vtable[] = {
@@ -161,6 +318,7 @@ const sd_bus_vtable bus_camera_vtable[] = {
         P("UniqueId", "s", get_unique_id),
         P("Key", "s", get_key),
         P("Serial", "s", get_serial),
+        P("Label", "s", get_label),
         P("Board", "s", get_board),
         P("BoardName", "s", get_board_name),
         P("Port", "s", get_port),
@@ -177,6 +335,7 @@ const sd_bus_vtable bus_camera_vtable[] = {
         P("Update", "o", get_update),
         P("Automatic", "i", get_automatic),
         P("Saved", "as", get_saved),
+        P("Inhibited", "b", get_inhibited),
         SD_BUS_METHOD_WITH_NAMES("Update", "a{sv}", SD_BUS_PARAM(options), "oss",
                                  SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_update,
                                  SD_BUS_VTABLE_UNPRIVILEGED),
@@ -186,7 +345,13 @@ const sd_bus_vtable bus_camera_vtable[] = {
         SD_BUS_METHOD_WITH_NAMES("Restore", "a{sv}", SD_BUS_PARAM(options), "oss",
                                  SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_restore,
                                  SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Retry", "",, "oss", SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_retry,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Forget", "b", SD_BUS_PARAM(saved), "",, on_forget, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("GetHistory", "u", SD_BUS_PARAM(max), "a(tss)", SD_BUS_PARAM(history), on_get_history,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("SetAutomatic", "i", SD_BUS_PARAM(automatic), "",, on_set_automatic,
                                  SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("SetLabel", "s", SD_BUS_PARAM(label), "",, on_set_label, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };

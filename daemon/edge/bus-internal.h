@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #pragma once
 
-/* What bus.c, bus-manager.c, bus-camera.c and bus-update.c share. */
+/* What bus.c, the other bus-*.c and sleep.c share. */
 
 #include <sys/queue.h>
 #include <systemd/sd-bus.h>
@@ -21,10 +21,16 @@
 #define BUS_ERROR_REFUSED  BUS_NAME ".Error.Refused"
 #define BUS_ERROR_UNKNOWN_BOARD     BUS_NAME ".Error.UnknownBoard"
 #define BUS_ERROR_UNKNOWN_PARTITION BUS_NAME ".Error.UnknownPartition"
+#define BUS_ERROR_HAS_SAVED BUS_NAME ".Error.HasSavedImages"
 #define BUS_ERROR_DENIED   BUS_NAME ".Error.AccessDenied"
+#define BUS_ERROR_TIMEOUT  BUS_NAME ".Error.Timeout"
+#define BUS_ERROR_LIMIT    BUS_NAME ".Error.LimitExceeded"
 #define BUS_ERROR_FAILED   BUS_NAME ".Error.Failed"
 
 struct adding;                          /* AddFirmware whose answer is still to come; bus-manager.c's */
+struct asking;                          /* for a sender's right; access.c's */
+struct telling;                         /* GetHistory, likewise; bus-camera.c's */
+struct inhibition;                      /* bus-inhibit.c's */
 
 struct bus {
         struct loop *loop;
@@ -38,19 +44,28 @@ struct bus {
         struct dirty *dirty;
         size_t n_dirty, max_dirty;
         LIST_HEAD(, adding) addings;
+        LIST_HEAD(, telling) tellings;
+        LIST_HEAD(, asking) askings;
+        LIST_HEAD(, inhibition) inhibitions;
         size_t n_telling;               /* of them, the first: what is being told now, some at a time */
-        void (*on_lost)(void *userdata);
+        const struct bus_events *events;
         void *userdata;
+        uint64_t n_questions;
 };
 
 /* Nobody waits for these answers any more. */
 void bus_forget_addings(struct bus *bus);
+void bus_forget_tellings(struct bus *bus);
+void bus_forget_askings(struct bus *bus);
+/* All that were handed out are lifted. */
+void bus_forget_inhibitions(struct bus *bus);
 
 extern const sd_bus_vtable bus_manager_vtable[];
 extern const sd_bus_vtable bus_camera_vtable[];
 extern const sd_bus_vtable bus_update_vtable[];
 
 const char *bus_camera_path(const struct camera *camera, char path[static BUS_PATH_MAX]);
+const char *bus_camera_key_path(const char *key, char path[static BUS_PATH_MAX]);
 const char *bus_update_path(const struct update *update, char path[static BUS_PATH_MAX]);
 int bus_find_camera(sd_bus *connection, const char *path, const char *interface, void *userdata, void **ret_found, sd_bus_error *error);
 int bus_find_update(sd_bus *connection, const char *path, const char *interface, void *userdata, void **ret_found, sd_bus_error *error);
@@ -65,7 +80,20 @@ enum {
         BUS_OPTION_DRY_RUN  = 1 << 4,
         BUS_OPTION_BOARD    = 1 << 5,
 };
+/* Camera.Retry and Update.Retry, once the sender may. */
+int bus_retry(sd_bus_message *message, struct camera *camera);
 int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, sd_bus_error *error);
 
-/* May the sender change something?  0, or an error that was set. */
-int bus_check_access(sd_bus_message *message, sd_bus_error *error);
+/* What a sender wants to do; each is an action of polkit, "org.camrescue1.update" and so on. */
+enum access { ACCESS_UPDATE, ACCESS_RECOVER, ACCESS_MANAGE, ACCESS_INHIBIT, _ACCESS_MAX };
+#define BUS_ADMIN_GROUP "camrescue-admin"
+
+/* May the sender do that?  To be asked before anything is read of the message.  1: yes.  0: it is being found out, and the message comes
+ * again then: the handler returns 1 and does nothing else.  Negative: no, and error says why. */
+int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error);
+/* From within a handler: whose vtable it is. */
+struct bus *bus_of_message(sd_bus_message *message);
+/* Manager.Inhibit and Manager.Inhibited. */
+int bus_on_inhibit(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int bus_get_inhibited(sd_bus *connection, const char *path, const char *interface, const char *property, sd_bus_message *reply,
+                      void *userdata, sd_bus_error *error);

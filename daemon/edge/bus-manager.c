@@ -55,9 +55,9 @@ static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *erro
         const char *path;
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_enter_container(message, 'a', "o");
         if (r < 0)
                 return r;
@@ -353,9 +353,9 @@ static int on_add_firmware(sd_bus_message *message, void *userdata, sd_bus_error
         void *bytes;
         int fd, seals, r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_read(message, "h", &fd);
         if (r < 0)
                 return r;
@@ -418,9 +418,9 @@ static int on_remove_firmware(sd_bus_message *message, void *userdata, sd_bus_er
         const char *id;
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         r = sd_bus_message_read(message, "s", &id);
         if (r < 0)
                 return r;
@@ -456,6 +456,17 @@ static int get_automatic(sd_bus *connection, const char *path, const char *inter
         return sd_bus_message_append(reply, "b", registry_automatic(bus->registry));
 }
 
+static int on_reload_config(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+        int r;
+
+        r = bus_check_access(message, ACCESS_MANAGE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        return sd_bus_reply_method_return(message, "u", bus->events->on_reload(bus->userdata));
+}
+
 const sd_bus_vtable bus_manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_NAMES("Update", "aoa{sv}", SD_BUS_PARAM(cameras) SD_BUS_PARAM(options), "a(oosss)",
@@ -466,8 +477,12 @@ const sd_bus_vtable bus_manager_vtable[] = {
                                  SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("RemoveFirmware", "s", SD_BUS_PARAM(id), "",, on_remove_firmware,
                                  SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("ReloadConfig", "",, "u", SD_BUS_PARAM(wrong), on_reload_config, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Inhibit", "oss", SD_BUS_PARAM(camera) SD_BUS_PARAM(who) SD_BUS_PARAM(why), "h",
+                                 SD_BUS_PARAM(fd), bus_on_inhibit, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("ApiVersion", "u", get_api_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("AutomaticRecovery", "b", get_automatic, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
+        SD_BUS_PROPERTY("Inhibited", "a(oss)", bus_get_inhibited, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),
         SD_BUS_VTABLE_END,
 };

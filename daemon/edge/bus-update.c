@@ -31,6 +31,9 @@ GETTER(get_ended, "t", update->record.ended)
 GETTER(get_result, "s", update_result_to_string(update->result))
 GETTER(get_error, "s", update->record.outcome)
 GETTER(get_message, "s", update->record.message)
+GETTER(get_rate, "t", update->rate)
+GETTER(get_eta, "t", update->left)
+GETTER(get_resume_count, "u", update->record.attempts > 1 ? update->record.attempts - 1 : 0)
 GETTER(get_units_written, "u", update->units_written)
 GETTER(get_units_total, "u", update->units_total)
 
@@ -48,12 +51,26 @@ static int on_cancel(sd_bus_message *message, void *userdata, sd_bus_error *erro
         struct update *update = userdata;
         int r;
 
-        r = bus_check_access(message, error);
-        if (r < 0)
-                return r;
+        r = bus_check_access(message, ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
         if (!update->camera || registry_cancel(update->camera->registry, update) == -EALREADY)
                 return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Update %s has ended.", update->record.id);
         return sd_bus_reply_method_return(message, "");
+}
+
+static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct update *update = userdata;
+        int r;
+
+        r = bus_check_access(message, ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        if (!update->camera || update->camera->update != update)
+                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Update %s is not the last one of its camera: retry that.",
+                                         update->record.id);
+        return bus_retry(message, update->camera);
 }
 
 #define P(name, type, getter) SD_BUS_PROPERTY(name, type, getter, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
@@ -61,6 +78,8 @@ static int on_cancel(sd_bus_message *message, void *userdata, sd_bus_error *erro
 const sd_bus_vtable bus_update_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("Cancel", "", "", on_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Retry", "",, "oss", SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_retry,
+                                 SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Id", "s", get_id, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         P("Camera", "o", get_camera),
         P("Firmware", "s", get_firmware),
@@ -71,7 +90,10 @@ const sd_bus_vtable bus_update_vtable[] = {
         P("BytesDone", "t", get_bytes_done),
         P("BytesTotal", "t", get_bytes_total),
         P("Progress", "d", get_progress),
+        P("Rate", "t", get_rate),
+        P("Eta", "t", get_eta),
         P("Attempt", "u", get_attempt),
+        P("ResumeCount", "u", get_resume_count),
         P("Started", "t", get_started),
         P("Ended", "t", get_ended),
         P("Result", "s", get_result),

@@ -22,7 +22,7 @@
 
 /* An object with news to tell. */
 struct dirty {
-        const void *object;             /* camera or update; only compared */
+        const void *object;             /* camera, update, or the bus for the manager; only compared */
         char path[BUS_PATH_MAX];
         const char *interface;
 };
@@ -39,9 +39,14 @@ static const char *encode(const char *prefix, const char *name, char path[static
         return path;
 }
 
+const char *bus_camera_key_path(const char *key, char path[static BUS_PATH_MAX])
+{
+        return encode(BUS_CAMERA_PREFIX, key, path);
+}
+
 const char *bus_camera_path(const struct camera *camera, char path[static BUS_PATH_MAX])
 {
-        return encode(BUS_CAMERA_PREFIX, camera->record.key, path);
+        return bus_camera_key_path(camera->record.key, path);
 }
 
 const char *bus_update_path(const struct update *update, char path[static BUS_PATH_MAX])
@@ -148,7 +153,7 @@ static void lost(struct bus *bus, int error)
         log_error("lost the connection to the bus: %s", strerror(-error));
         io_watch_deinit(&bus->watch);
         timer_clear(&bus->timeout);
-        bus->on_lost(bus->userdata);
+        bus->events->on_lost(bus->userdata);
 }
 
 /* Foreign loops are asked fully: descriptor, events and timeout after each drain. */
@@ -190,6 +195,18 @@ static void on_prepare(void *userdata)
 static void on_io(void *userdata, unsigned events)
 {
         on_prepare(userdata);
+}
+
+/* Everything that comes, before it is dispatched. */
+static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = userdata;
+
+        if (sd_bus_message_is_method_call(message, NULL, NULL) > 0) {
+                bus->n_questions++;
+                bus->events->on_question(bus->userdata);
+        }
+        return 0;
 }
 
 static void on_timeout(void *userdata)
@@ -331,6 +348,14 @@ static void on_update_removed(void *userdata, struct update *update)
         defer_call(&bus->prepare);
 }
 
+static void on_inhibitors_changed(void *userdata)
+{
+        struct bus *bus = userdata;
+
+        if (!is_marked(bus, bus))
+                mark(bus, bus, BUS_PATH, BUS_MANAGER_INTERFACE);
+}
+
 static const struct registry_observer observer = {
         .on_camera_added = on_camera_added,
         .on_camera_changed = on_camera_changed,
@@ -338,6 +363,7 @@ static const struct registry_observer observer = {
         .on_update_added = on_update_added,
         .on_update_changed = on_update_changed,
         .on_update_removed = on_update_removed,
+        .on_inhibitors_changed = on_inhibitors_changed,
 };
 
 /* --- options --- */
@@ -418,8 +444,8 @@ int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *
 
 /* --- birth and death --- */
 
-int bus_new(struct loop *loop, struct registry *registry, const char *address,
-            void (*on_lost)(void *userdata), void *userdata, struct bus **ret)
+int bus_new(struct loop *loop, struct registry *registry, const char *address, const struct bus_events *events, void *userdata,
+            struct bus **ret)
 {
         struct bus *bus = calloc(1, sizeof(*bus));
         sd_bus *c;
@@ -427,7 +453,7 @@ int bus_new(struct loop *loop, struct registry *registry, const char *address,
 
         if (!bus)
                 return -ENOMEM;
-        *bus = (struct bus){ .loop = loop, .registry = registry, .on_lost = on_lost, .userdata = userdata };
+        *bus = (struct bus){ .loop = loop, .registry = registry, .events = events, .userdata = userdata };
 
         if (address) {
                 r = sd_bus_new(&bus->connection);
@@ -455,6 +481,8 @@ int bus_new(struct loop *loop, struct registry *registry, const char *address,
                 r = sd_bus_add_node_enumerator(c, NULL, BUS_CAMERA_PREFIX, enumerate_cameras, bus);
         if (r >= 0)
                 r = sd_bus_add_node_enumerator(c, NULL, BUS_UPDATE_PREFIX, enumerate_updates, bus);
+        if (r >= 0)
+                r = sd_bus_add_filter(c, NULL, on_message, bus);
         if (r < 0)
                 goto fail;
 
@@ -478,9 +506,12 @@ struct bus *bus_free(struct bus *bus)
         if (!bus)
                 return NULL;
         registry_unobserve(bus->registry, &observer);
+        bus_forget_inhibitions(bus);
         bus_forget_addings(bus);
-        if (timer_is_set(&bus->flush))
-                on_flush(bus);          /* the last values are never lost */
+        bus_forget_tellings(bus);
+        bus_forget_askings(bus);
+        while (bus->n_dirty > 0)
+                on_flush(bus);          /* the last values are never lost, however many there are */
         (void)sd_bus_flush(bus->connection);
         defer_deinit(&bus->prepare);
         timer_deinit(&bus->flush);
@@ -491,6 +522,22 @@ struct bus *bus_free(struct bus *bus)
         free(bus->dirty);
         free(bus);
         return NULL;
+}
+
+bool bus_leave_name(struct bus *bus)
+{
+        uint64_t before = bus->n_questions;
+        unsigned n = 0;
+
+        /* What was sent to the name before the bus heard of this is here when the answer is. */
+        if (sd_bus_release_name(bus->connection, BUS_NAME) < 0)
+                return true;
+        while (n++ < MESSAGES_MAX && sd_bus_process(bus->connection, NULL) > 0)
+                ;
+        if (bus->n_questions == before)
+                return true;
+        (void)bus_take_name(bus);
+        return false;
 }
 
 int bus_take_name(struct bus *bus)

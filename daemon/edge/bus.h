@@ -18,9 +18,21 @@
 
 struct bus;
 
-/* address NULL: the system bus.  on_lost: the connection broke; the daemon is of no use then and should end. */
-int bus_new(struct loop *loop, struct registry *registry, const char *address,
-            void (*on_lost)(void *userdata), void *userdata, struct bus **ret);
+struct bus_events {
+        /* The connection broke; the daemon is of no use then and should end. */
+        void (*on_lost)(void *userdata);
+        /* Somebody called a method or asked for a property. */
+        void (*on_question)(void *userdata);
+        /* Reads the configuration anew; the number of wrong lines. */
+        unsigned (*on_reload)(void *userdata);
+};
+
+/* address NULL: the system bus. */
+int bus_new(struct loop *loop, struct registry *registry, const char *address, const struct bus_events *events, void *userdata,
+            struct bus **ret);
 struct bus *bus_free(struct bus *bus);
 /* Takes the name; the last step of start-up but the scan (a client that sees the name gets answers). */
 int bus_take_name(struct bus *bus);
+/* Gives it back, to end because nobody needs us.  false: somebody asked something in that moment, was answered, and the name is ours
+ * again. */
+bool bus_leave_name(struct bus *bus);

@@ -45,6 +45,7 @@ enum device_action {
         ACTION_ADD,
         ACTION_CHANGE,
         ACTION_REMOVE,
+        ACTION_SERIAL_PORT,             /* of attachment.port; nothing else is known of it */
 };
 
 struct device_event {
@@ -139,6 +140,13 @@ static int open_device(const char *port)
         (void)snprintf(path, sizeof(path), DEVICES_DIRECTORY "/%s", port);
         fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
         return fd < 0 ? -errno : fd;
+}
+
+int device_monitor_serial_port(const char *port, char *node, size_t size)
+{
+        _cleanup_close_ int fd = open_device(port);
+
+        return fd < 0 ? -ENODEV : serial_port_read(fd, port, node, size);
 }
 
 /* --- scans --- */
@@ -245,6 +253,10 @@ static void work_on_event(struct device_monitor *monitor, const struct device_ev
                         report_seen(monitor, fd, &event->attachment, event->seen_at, /* by_event= */ true,
                                     /* again= */ event->action == ACTION_CHANGE);
                 return;
+
+        case ACTION_SERIAL_PORT:
+                monitor->callbacks.on_serial_port(monitor->userdata, event->attachment.port);
+                return;
         }
 }
 
@@ -299,11 +311,29 @@ static int event_parse(struct device_monitor *monitor, struct udev_device *devic
         return 0;
 }
 
+/* A serial port that has come, or may be opened now.  One that leaves does so with its device. */
+static int serial_port_parse(struct device_monitor *monitor, struct udev_device *device, struct device_event *event)
+{
+        enum device_action action;
+
+        if (!monitor->callbacks.on_serial_port || action_parse(udev_device_get_action(device), &action) < 0 ||
+            action == ACTION_REMOVE)
+                return -EINVAL;
+        event->action = ACTION_SERIAL_PORT;
+        return serial_port_owner(udev_device_get_devpath(device) ?: "", event->attachment.port);
+}
+
 static void receive(struct device_monitor *monitor, struct udev_device *device)
 {
-        struct device_event event, *queued;
+        const char *subsystem = udev_device_get_subsystem(device);
+        struct device_event event = { 0 }, *queued;
+        int r;
 
-        if (event_parse(monitor, device, &event) < 0)
+        if (subsystem && strcmp(subsystem, "tty") == 0)
+                r = serial_port_parse(monitor, device, &event);
+        else
+                r = event_parse(monitor, device, &event);
+        if (r < 0)
                 return;
 
         queued = malloc(sizeof(*queued));
@@ -430,6 +460,11 @@ static int listen_to_udev(struct device_monitor *monitor)
         r = udev_monitor_filter_add_match_subsystem_devtype(monitor->socket, "usb", "usb_device");
         if (r < 0)
                 return r;
+        if (monitor->callbacks.on_serial_port) {
+                r = udev_monitor_filter_add_match_subsystem_devtype(monitor->socket, "tty", NULL);
+                if (r < 0)
+                        return r;
+        }
         r = udev_monitor_set_receive_buffer_size(monitor->socket, RECEIVE_BUFFER_SIZE);
         if (r < 0)
                 log_debug("The event buffer is as large as the kernel allows, and no larger (%s).", strerror(-r));

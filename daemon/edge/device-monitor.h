@@ -24,6 +24,8 @@ struct device_monitor_callbacks {
         bool (*is_interesting)(void *userdata, uint16_t vendor, uint16_t product);
         void (*on_seen)(void *userdata, const struct sighting *sighting);
         void (*on_gone)(void *userdata, const char *port);
+        /* udev has finished with a serial port of the USB device at port, whatever device that is.  May be NULL. */
+        void (*on_serial_port)(void *userdata, const char *port);
 };
 
 int device_monitor_new(struct loop *loop, const struct device_monitor_callbacks *callbacks, void *userdata,
@@ -35,3 +37,5 @@ struct device_monitor *device_monitor_free(struct device_monitor *monitor);
 int device_monitor_start(struct device_monitor *monitor);
 /* Looks again, and reports the difference to what was reported before.  After a suspend, for instance. */
 int device_monitor_rescan(struct device_monitor *monitor);
+/* The node of the serial port that the device at port has now ("/dev/ttyACM0"); -ENOENT: none, or not yet; -ENODEV: nothing is there. */
+int device_monitor_serial_port(const char *port, char *node, size_t size);

@@ -13,8 +13,10 @@
 
 #include "edge/sighting-reader.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,4 +251,96 @@ int sighting_read(int directory_fd, const struct attachment *attachment, struct 
 
         *ret = sighting;
         return r;
+}
+
+/* --- serial ports --- */
+
+static void closedirp(DIR **directory)
+{
+        if (*directory)
+                (void)closedir(*directory);
+}
+
+/* Of a descriptor that stays the caller's. */
+static DIR *open_directory(int directory_fd, const char *name)
+{
+        int fd = openat(directory_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        DIR *directory;
+
+        if (fd < 0)
+                return NULL;
+        directory = fdopendir(fd);
+        if (!directory)
+                (void)close(fd);
+        return directory;
+}
+
+static int first_entry(DIR *directory, const char *prefix, char *name, size_t size)
+{
+        int r = -ENOENT;
+
+        for (;;) {
+                const struct dirent *entry = readdir(directory);
+
+                if (!entry)
+                        return r;
+                if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 || strlen(entry->d_name) >= size ||
+                    (r == 0 && strcmp(entry->d_name, name) >= 0))
+                        continue;
+                strcpy(name, entry->d_name);
+                r = 0;
+        }
+}
+
+int serial_port_read(int directory_fd, const char *port, char *node, size_t size)
+{
+        _cleanup_(closedirp) DIR *device = NULL;
+        char prefix[PORT_PATH_MAX + 1], lowest[64] = "", found[32] = "";
+
+        device = open_directory(directory_fd, ".");
+        if (!device)
+                return -ENODEV;
+        (void)snprintf(prefix, sizeof(prefix), "%s:", port);
+        for (;;) {
+                _cleanup_(closedirp) DIR *ttys = NULL;
+                const struct dirent *entry = readdir(device);
+                char path[NAME_MAX + sizeof("/tty")], name[32];
+
+                if (!entry)
+                        break;
+                if (strncmp(entry->d_name, prefix, strlen(prefix)) != 0 || strlen(entry->d_name) >= sizeof(lowest) ||
+                    (found[0] && strcmp(entry->d_name, lowest) > 0))
+                        continue;
+                (void)snprintf(path, sizeof(path), "%s/tty", entry->d_name);
+                ttys = open_directory(directory_fd, path);
+                if (!ttys || first_entry(ttys, "tty", name, sizeof(name)) < 0)
+                        continue;
+                strcpy(lowest, entry->d_name);
+                strcpy(found, name);
+        }
+        if (!found[0] || strlen(found) + sizeof("/dev/") > size)
+                return -ENOENT;
+        (void)snprintf(node, size, "/dev/%s", found);
+        return 0;
+}
+
+int serial_port_owner(const char *path, char port[static PORT_PATH_MAX])
+{
+        const char *name = strrchr(path, '/'), *interface, *colon;
+        size_t length;
+
+        if (!name || name - path < 5 || strncmp(name - 4, "/tty/", 5) != 0)
+                return -EINVAL;
+        interface = memrchr(path, '/', (size_t)(name - 4 - path));
+        if (!interface)
+                return -EINVAL;
+        interface++;
+        colon = memchr(interface, ':', (size_t)(name - 4 - interface));
+        length = colon ? (size_t)(colon - interface) : 0;
+        if (length == 0 || length >= PORT_PATH_MAX)
+                return -EINVAL;
+        memcpy(port, interface, length);
+        port[length] = '\0';
+        /* A PNP device's name begins like a port, too: "00:01". */
+        return is_port_path(port) && strchr(port, '-') ? 0 : -EINVAL;
 }

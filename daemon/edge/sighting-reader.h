@@ -42,3 +42,10 @@ int attachment_read(int directory_fd, const char *port, struct attachment *ret,
 
 /* All of it.  -ENODEV: the device has left, or another is there by now.  seen_at is the caller's. */
 int sighting_read(int directory_fd, const struct attachment *attachment, struct sighting *ret);
+
+/* The node of the serial port ("/dev/ttyACM0") that the device in this directory has; with several the one of its lowest interface.
+ * -ENOENT: none, or not yet; -ENODEV: the device has left. */
+int serial_port_read(int directory_fd, const char *port, char *node, size_t size);
+
+/* "/devices/.../3-1.4/3-1.4:1.0/tty/ttyACM0", of a serial port: which USB device's it is ("3-1.4").  -EINVAL: of none. */
+int serial_port_owner(const char *path, char port[static PORT_PATH_MAX]);

@@ -39,6 +39,9 @@
 struct usb {
         struct loop *loop;
         unsigned n_open;                /* devices, from the beginning of opening to the end of closing */
+        LIST_HEAD(, usb_device) devices;        /* the same */
+        void (*on_closed)(void *userdata);
+        void *closed_userdata;
 };
 
 /* What helper threads open and close. */
@@ -72,6 +75,8 @@ struct request {
 
 struct usb_device {
         struct usb *usb;
+        LIST_ENTRY(usb_device) link;
+        char *node;
         struct connection connection;
 
         struct io_watch watch;
@@ -93,7 +98,6 @@ struct usb_opening {
         void *userdata;
         atomic_bool abandoned;          /* nobody waits: do not claim, close again */
         int error;
-        char node[];
 };
 
 static const char *const usb_result_names[_USB_RESULT_MAX] = {
@@ -143,6 +147,35 @@ struct usb *usb_free(struct usb *usb)
 bool usb_is_idle(const struct usb *usb)
 {
         return usb->n_open == 0;
+}
+
+bool usb_has_open(const struct usb *usb, const char *node)
+{
+        const struct usb_device *device;
+
+        LIST_FOREACH(device, &usb->devices, link)
+                if (strcmp(device->node, node) == 0)
+                        return true;
+        return false;
+}
+
+void usb_watch_closed(struct usb *usb, void (*fn)(void *userdata), void *userdata)
+{
+        usb->on_closed = fn;
+        usb->closed_userdata = userdata;
+}
+
+/* Nothing of it is open any more, and no thread knows it. */
+static void device_forget(struct usb_device *device)
+{
+        struct usb *usb = device->usb;
+
+        usb->n_open--;
+        LIST_REMOVE(device, link);
+        free(device->node);
+        free(device);
+        if (usb->on_closed)
+                usb->on_closed(usb->closed_userdata);
 }
 
 /* --- opening and closing: what may block, on helper threads --- */
@@ -241,10 +274,7 @@ static void close_run(void *data)
 
 static void close_done(void *data)
 {
-        struct usb_device *device = data;
-
-        device->usb->n_open--;
-        free(device);
+        device_forget(data);
 }
 
 /* Nothing is in flight and nobody knows the device any more. */
@@ -518,7 +548,7 @@ static void open_run(void *data)
         struct usb_opening *opening = data;
         struct connection *connection = &opening->device->connection;
 
-        opening->error = connection_open(connection, opening->node, &opening->abandoned);
+        opening->error = connection_open(connection, opening->device->node, &opening->abandoned);
         if (opening->error < 0)
                 connection_close(connection, NULL, 0);
 }
@@ -537,8 +567,7 @@ static void open_done(void *data)
         free(opening);
 
         if (error < 0) {
-                free(device);
-                usb->n_open--;
+                device_forget(device);
                 if (!abandoned)
                         on_open(userdata, error, NULL);
                 return;
@@ -568,20 +597,21 @@ int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t dead
 {
         _cleanup_free_ struct usb_opening *opening = NULL;
         _cleanup_free_ struct usb_device *device = NULL;
-        size_t size = strlen(node) + 1;
+        _cleanup_free_ char *own_node = NULL;
         int r;
 
         if (usb->n_open >= MAX_OPEN)
                 return -EMFILE;
 
-        opening = calloc(1, sizeof(*opening) + size);
+        opening = calloc(1, sizeof(*opening));
         device = calloc(1, sizeof(*device));
-        if (!opening || !device)
+        own_node = strdup(node);
+        if (!opening || !device || !own_node)
                 return -ENOMEM;
 
         device->usb = usb;
+        device->node = own_node;
         device->connection = (struct connection){ .fd = -1, .interface = interface };
-        memcpy(opening->node, node, size);
         opening->device = device;
         opening->on_open = on_open;
         opening->userdata = userdata;
@@ -596,6 +626,8 @@ int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t dead
 
         timer_set(&opening->deadline, deadline);
         usb->n_open++;
+        LIST_INSERT_HEAD(&usb->devices, device, link);
+        own_node = NULL;
         device = NULL;
         *ret = take_ptr(opening);
         return 0;

@@ -56,6 +56,11 @@ struct usb *usb_free(struct usb *usb);
 /* Nothing is open, being opened or being closed any more.  A device that was freed with a request in flight waits for the end of
  * that first, and is no pending work of the loop until then. */
 bool usb_is_idle(const struct usb *usb);
+/* The same of one node. */
+bool usb_has_open(const struct usb *usb, const char *node);
+/* fn is called from the loop after something has been closed, or an opening has come to nothing: who waits for a node's end asks again.
+ * One watcher; fn NULL: none.  fn may not open or free anything. */
+void usb_watch_closed(struct usb *usb, void (*fn)(void *userdata), void *userdata);
 
 /* --- opening ---
  * on_open is called exactly once from the loop: error 0 and the device, or a

@@ -30,6 +30,39 @@ static const char *const machine_outcome_names[_MACHINE_OUTCOME_MAX] = {
 };
 DEFINE_ENUM_NAMES(machine_outcome, _MACHINE_OUTCOME_MAX);
 
+const char *machine_outcome_text(enum machine_outcome outcome)
+{
+        switch (outcome) {
+        case MACHINE_OK:
+                return "all went well";
+        case MACHINE_GONE:
+                return "it left the bus";
+        case MACHINE_TIMEOUT:
+                return "it did not answer a request in time";
+        case MACHINE_STALLED:
+                return "it refused a request that it should accept";
+        case MACHINE_TRANSFER_ERROR:
+                return "a transfer broke off on the bus";
+        case MACHINE_BAD_REPLY:
+                return "its answer makes no sense";
+        case MACHINE_DEVICE_ERROR:
+                return "it reported an error";
+        case MACHINE_WRITE_REFUSED:
+                return "its flash could not be written";
+        case MACHINE_ADDRESS_REFUSED:
+                return "it refused the address";
+        case MACHINE_PROTECTED:
+                return "its flash is protected against reading";
+        case MACHINE_BUSY_FOREVER:
+                return "it stayed busy for ever";
+        case MACHINE_CANCELLED:
+                return "the request was taken back";
+        case _MACHINE_OUTCOME_MAX:
+                break;
+        }
+        return "it failed";
+}
+
 static const char *const dfu_state_names[_DFU_STATE_MAX] = {
         [DFU_STATE_APP_IDLE]            = "appIDLE",
         [DFU_STATE_APP_DETACH]          = "appDETACH",

@@ -37,6 +37,8 @@ enum machine_outcome {
         _MACHINE_OUTCOME_MAX
 };
 DECLARE_ENUM_NAMES(machine_outcome);
+/* For people, as the end of "because ..."; no full stop. */
+const char *machine_outcome_text(enum machine_outcome outcome);
 
 struct machine_step {
         enum machine_step_kind kind;

@@ -11,16 +11,13 @@
  * which neither holds nor verifies: from the end of its first DFU request to the last block's GETSTATUS.
  */
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "base/cleanup.h"
 #include "bench/bench.h"
 
 #define BOARD SIM_OPENMV3
-#define BLOCK 4096u
 #define VERIFIED_MAX 1.15
 #define WRITTEN_MAX 1.03
 #define SMOKE_FLASH_SPEED 20.0
@@ -33,16 +30,6 @@
 #define OLD_VERSION "5.0.0"
 #define OLD_SEED 1u
 
-enum { DETACH, DNLOAD, UPLOAD, GETSTATUS };
-
-/* One conversation, as the machine's trace has it; seconds. */
-struct conversation {
-        double begin;                   /* end of the first DFU request */
-        double looked;                  /* end of the last request before the first block */
-        double first_block, written, verified;
-        unsigned looks, blocks, statuses, verifies;
-};
-
 static bool smoke_run;
 static double floor_seconds, block_seconds;
 static unsigned n_blocks;
@@ -53,94 +40,9 @@ static void adjust(struct sim_config *config)
                 config->flash_speed = SMOKE_FLASH_SPEED;
 }
 
-/* --- the trace --- */
-
-static long trace_end(void)
-{
-        char path[256];
-        _cleanup_fclose_ FILE *f = fopen(bench_path("trace", path), "re");
-
-        if (!f || fseek(f, 0, SEEK_END) < 0)
-                bench_die("no trace");
-        return ftell(f);
-}
-
-static void take_request(struct conversation *c, double at, unsigned type, unsigned request, unsigned length)
-{
-        bool dfu = (type & 0x7f) == 0x21;
-
-        if (c->begin == 0) {
-                if (dfu)
-                        c->begin = c->looked = at;
-                return;
-        }
-        if (dfu && request == DNLOAD && length > 0) {
-                if (c->blocks++ == 0)
-                        c->first_block = at;
-        } else if (dfu && request == GETSTATUS && c->blocks > 0 && c->verifies == 0 && c->statuses < 2 * c->blocks) {
-                c->statuses++;
-                c->written = at;
-        } else if (dfu && request == UPLOAD && c->blocks > 0) {
-                c->verifies++;
-                c->verified = at;
-        } else if (dfu && request == UPLOAD)
-                c->looks++;
-        if (c->blocks == 0 && !(dfu && request == DETACH))
-                c->looked = at;
-}
-
-/* What was said to this camera's bootloader since the trace was so long. */
-static struct conversation listen(const char *name, long from)
-{
-        struct conversation c = { 0 };
-        char path[256], line[512];
-        _cleanup_fclose_ FILE *f = fopen(bench_path("trace", path), "re");
-
-        if (!f || fseek(f, from, SEEK_SET) < 0)
-                bench_die("no trace");
-        while (fgets(line, sizeof(line), f)) {
-                unsigned type, request, length;
-                char who[16];
-                double at;
-
-                if (sscanf(line, "%*f %15s %lf %*s bootloader: %2x %2x value %*x index %*x length %u", who, &at, &type, &request,
-                           &length) == 5 && strcmp(who, name) == 0)
-                        take_request(&c, at, type, request, length);
-        }
-        return c;
-}
-
 /* --- one camera --- */
 
-static bool has_left(const struct machine_answer *answer)
-{
-        return answer->counters.windows_missed > 0 || bench_is_running(answer);
-}
-
-static void unplug(const char *name)
-{
-        (void)bench_tell(MACHINE_UNPLUG, name, 0);
-        bench_sleep(0.2);
-}
-
-/* With the first n bytes of a firmware in its flash, and known to the daemon: it was plugged in once. */
-static void prepare(const char *name, const char *version, unsigned seed, size_t n)
-{
-        struct machine_order order = { .verb = MACHINE_FIRMWARE, .value = (int)n, .seed = seed };
-
-        (void)snprintf(order.name, sizeof(order.name), "%s", name);
-        (void)snprintf(order.version, sizeof(order.version), "%s", version);
-        if (machine_ask(&order).error < 0)
-                bench_die("%s cannot have that firmware", name);
-        (void)bench_tell(MACHINE_RESET_COUNTERS, name, 0);
-        (void)bench_tell(MACHINE_PLUG, name, 0);
-        if (!bench_until(name, BOOT_DEADLINE, has_left))
-                bench_die("%s stays in its bootloader", name);
-        bench_sleep(0.5);
-        unplug(name);
-}
-
-static struct machine_answer update(const char *name, struct conversation *ret)
+static struct machine_answer update(const char *name, struct bench_conversation *ret)
 {
         struct machine_answer answer = bench_tell(MACHINE_COUNTERS, name, 0);
         int status;
@@ -151,16 +53,16 @@ static struct machine_answer update(const char *name, struct conversation *ret)
         if (status != 7)
                 bench_die("camrescue update --no-wait: exit status %d", status);
         (void)bench_tell(MACHINE_RESET_COUNTERS, name, 0);
-        from = trace_end();
+        from = bench_trace_end();
         (void)bench_tell(MACHINE_PLUG, name, 0);
         if (!bench_until(name, UPDATE_DEADLINE, bench_is_running))
                 bench_die("%s does not run after its update", name);
         status = bench_client((const char *const[]){ "watch", "--json", "--until", "update=done", "--timeout", "30", answer.port, NULL });
         if (status != 0)
                 bench_die("the update of %s is not done: exit status %d", name, status);
-        *ret = listen(name, from);
+        *ret = bench_listen(name, from);
         answer = bench_tell(MACHINE_COUNTERS, name, 0);
-        unplug(name);
+        bench_unplug(name);
         return answer;
 }
 
@@ -173,7 +75,7 @@ static void say_head(void)
 }
 
 /* saved: how many of the blocks read before writing were read to be saved. */
-static void say(const char *what, const struct conversation *c, unsigned saved)
+static void say(const char *what, const struct bench_conversation *c, unsigned saved)
 {
         double looked = c->looked - c->begin, save = saved * block_seconds, end = MAX(c->verified, c->written);
 
@@ -188,39 +90,34 @@ static void say(const char *what, const struct conversation *c, unsigned saved)
 
 static void find_floor(const char *name, size_t size)
 {
-        double status = (double)bench_tell(MACHINE_TIMES, name, 6).times.transfer / 1e6;
-
-        n_blocks = (unsigned)((size + BLOCK - 1) / BLOCK);
-        block_seconds = (double)bench_tell(MACHINE_TIMES, name, BLOCK).times.transfer / 1e6;
-        floor_seconds = (double)bench_tell(MACHINE_TIMES, name, (int)size).times.flash / 1e6 + n_blocks * 2 * status +
-                        (double)(size / BLOCK) * block_seconds;
-        if (size % BLOCK)
-                floor_seconds += (double)bench_tell(MACHINE_TIMES, name, (int)(size % BLOCK)).times.transfer / 1e6;
+        n_blocks = (unsigned)((size + BENCH_BLOCK - 1) / BENCH_BLOCK);
+        block_seconds = bench_reading(name, BENCH_BLOCK);
+        floor_seconds = bench_writing(name, 0, size);
         bench_say("%zu bytes for %s: the floor is %.2f s (%.2f s erasing and programming, %u blocks)", size, sim_board_name(BOARD),
                   floor_seconds, (double)bench_tell(MACHINE_TIMES, name, (int)size).times.flash / 1e6, n_blocks);
 }
 
 /* --- dfu-util, as people use it; no daemon yet --- */
 
-static bool by_dfu_util(const char *name, const char *image, struct conversation *ret, double *ret_upload)
+static bool by_dfu_util(const char *name, const char *image, struct bench_conversation *ret, double *ret_upload)
 {
         char path[256];
         double begin;
-        long from = trace_end();
+        long from = bench_trace_end();
         int status;
 
         (void)bench_tell(MACHINE_PLUG, name, 0);
         status = bench_wait(bench_spawn((const char *const[]){ "dfu-util", "-a", "FIRMWARE", "-D", image, NULL }, NULL, "dfu-util.log"));
         if (status != 0) {
-                unplug(name);
+                bench_unplug(name);
                 return false;
         }
-        *ret = listen(name, from);
+        *ret = bench_listen(name, from);
         begin = bench_seconds();
         (void)bench_wait(bench_spawn((const char *const[]){ "dfu-util", "-a", "FIRMWARE", "-U", bench_path("back.bin", path), NULL },
                                      NULL, "dfu-util.log"));
         *ret_upload = bench_seconds() - begin;
-        unplug(name);
+        bench_unplug(name);
         return true;
 }
 
@@ -230,7 +127,7 @@ static int bench(bool smoke)
 {
         size_t size = sim_image_default_size(BOARD);
         _cleanup_free_ uint8_t *image = NULL;
-        struct conversation dfu_util = { 0 }, blank, again, half, old, unknown;
+        struct bench_conversation dfu_util = { 0 }, blank, again, half, old, unknown;
         double upload = 0;
         bool have_dfu_util;
         struct machine_answer after, repeated;
@@ -257,21 +154,21 @@ static int bench(bool smoke)
                 say("dfu-util -D", &dfu_util, 0);
         else
                 bench_say("dfu-util: not here, or it failed");
-        prepare("blank", NEW_VERSION, NEW_SEED, 0);
+        bench_prepare("blank", NEW_VERSION, NEW_SEED, 0);
         after = update("blank", &blank);
         say("camrescue, blank flash", &blank, 0);
 
         if (!smoke) {
                 bench_camera("half", BOARD, /* seed= */ 3, /* firmware= */ false, adjust);
-                prepare("half", NEW_VERSION, NEW_SEED, size / 2);
+                bench_prepare("half", NEW_VERSION, NEW_SEED, size / 2);
                 (void)update("half", &half);
                 say("half of it is there", &half, 0);
                 bench_camera("old", BOARD, /* seed= */ 4, /* firmware= */ false, adjust);
-                prepare("old", OLD_VERSION, OLD_SEED, size);
+                bench_prepare("old", OLD_VERSION, OLD_SEED, size);
                 (void)update("old", &old);
                 say("another known image is there", &old, 0);
                 bench_camera("unknown", BOARD, /* seed= */ 5, /* firmware= */ false, adjust);
-                prepare("unknown", "4.9.9", /* seed= */ 99, size);
+                bench_prepare("unknown", "4.9.9", /* seed= */ 99, size);
                 (void)update("unknown", &unknown);
                 say("an unknown image is saved first", &unknown, unknown.looks > 0 ? unknown.looks - 1 : 0);
         }
@@ -286,7 +183,7 @@ static int bench(bool smoke)
         if (!bench_until("blank", BOOT_DEADLINE, bench_is_running))
                 bench_die("it does not run");
         bench_sleep(0.5);
-        unplug("blank");
+        bench_unplug("blank");
         repeated = update("blank", &again);
         say("the same image again", &again, 0);
 

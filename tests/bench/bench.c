@@ -34,6 +34,8 @@ extern char **environ;
 #define CHILDREN_MAX 16
 #define READY_DEADLINE 30
 #define ENVIRONMENT_MAX 256
+#define BOOT_DEADLINE 30.0
+#define STATUS_SIZE 6
 
 static char directory[128];
 static char bus_address[160];
@@ -273,6 +275,8 @@ void bench_start_bus(void)
         char text[sizeof(config) + sizeof(directory)], path[256], option[300];
         double deadline = bench_seconds() + READY_DEADLINE;
 
+        /* Of a bus that was here before. */
+        (void)unlink(bench_path("bus.socket", path));
         bench_write_file("bus.conf", text, (size_t)snprintf(text, sizeof(text), config, directory));
         (void)snprintf(option, sizeof(option), "--config-file=%s", bench_path("bus.conf", path));
         (void)bench_spawn((const char *const[]){ "dbus-daemon", option, "--nofork", "--nopidfile", NULL }, NULL, "bus.log");
@@ -444,6 +448,118 @@ void bench_import(enum sim_board board, const char *version, unsigned seed)
                 bench_die("camrescue firmware import: exit status %d", status);
 }
 
+static bool has_left(const struct machine_answer *answer)
+{
+        return answer->counters.windows_missed > 0 || bench_is_running(answer);
+}
+
+void bench_unplug(const char *name)
+{
+        (void)bench_tell(MACHINE_UNPLUG, name, 0);
+        bench_sleep(0.2);
+}
+
+void bench_prepare(const char *name, const char *version, unsigned seed, size_t n)
+{
+        struct machine_order order = { .verb = MACHINE_FIRMWARE, .value = (int)n, .seed = seed };
+
+        (void)snprintf(order.name, sizeof(order.name), "%s", name);
+        (void)snprintf(order.version, sizeof(order.version), "%s", version);
+        if (machine_ask(&order).error < 0)
+                bench_die("%s cannot have that firmware", name);
+        (void)bench_tell(MACHINE_RESET_COUNTERS, name, 0);
+        (void)bench_tell(MACHINE_PLUG, name, 0);
+        if (!bench_until(name, BOOT_DEADLINE, has_left))
+                bench_die("%s stays in its bootloader", name);
+        bench_sleep(0.5);
+        bench_unplug(name);
+}
+
+/* --- floors --- */
+
+static double transfer_seconds(const char *name, size_t size)
+{
+        return (double)bench_tell(MACHINE_TIMES, name, (int)size).times.transfer / 1e6;
+}
+
+static double flash_seconds(const char *name, size_t size)
+{
+        return size > 0 ? (double)bench_tell(MACHINE_TIMES, name, (int)size).times.flash / 1e6 : 0;
+}
+
+double bench_reading(const char *name, size_t size)
+{
+        double seconds = (double)(size / BENCH_BLOCK) * transfer_seconds(name, BENCH_BLOCK);
+
+        return size % BENCH_BLOCK ? seconds + transfer_seconds(name, size % BENCH_BLOCK) : seconds;
+}
+
+double bench_writing(const char *name, size_t from, size_t to)
+{
+        size_t n_blocks = (to - from + BENCH_BLOCK - 1) / BENCH_BLOCK;
+
+        return flash_seconds(name, to) - flash_seconds(name, from) + bench_reading(name, to - from) +
+               (double)(2 * n_blocks) * transfer_seconds(name, STATUS_SIZE);
+}
+
+/* --- the trace --- */
+
+enum { DETACH, DNLOAD, UPLOAD, GETSTATUS };
+
+long bench_trace_end(void)
+{
+        char path[256];
+        _cleanup_fclose_ FILE *f = fopen(bench_path("trace", path), "re");
+
+        if (!f || fseek(f, 0, SEEK_END) < 0)
+                bench_die("no trace");
+        return ftell(f);
+}
+
+static void take_request(struct bench_conversation *c, double at, unsigned type, unsigned request, unsigned length)
+{
+        bool dfu = (type & 0x7f) == 0x21;
+
+        if (c->begin == 0) {
+                if (dfu)
+                        c->begin = c->looked = at;
+                return;
+        }
+        if (dfu && request == DNLOAD && length > 0) {
+                if (c->blocks++ == 0)
+                        c->first_block = at;
+        } else if (dfu && request == GETSTATUS && c->blocks > 0 && c->verifies == 0 && c->statuses < 2 * c->blocks) {
+                c->statuses++;
+                c->written = at;
+        } else if (dfu && request == UPLOAD && c->blocks > 0) {
+                c->verifies++;
+                c->verified = at;
+        } else if (dfu && request == UPLOAD)
+                c->looks++;
+        if (c->blocks == 0 && !(dfu && request == DETACH))
+                c->looked = at;
+}
+
+struct bench_conversation bench_listen(const char *name, long from)
+{
+        struct bench_conversation c = { 0 };
+        char path[256], line[512];
+        _cleanup_fclose_ FILE *f = fopen(bench_path("trace", path), "re");
+
+        if (!f || fseek(f, from, SEEK_SET) < 0)
+                bench_die("no trace");
+        while (fgets(line, sizeof(line), f)) {
+                unsigned type, request, length;
+                char who[16];
+                double at;
+
+                if (sscanf(line, "%*f %15s %lf %*s bootloader: %2x %2x value %*x index %*x length %u", who, &at, &type, &request,
+                           &length) == 5 && strcmp(who, name) == 0)
+                        take_request(&c, at, type, request, length);
+        }
+        return c;
+}
+
 /* --- from the outside --- */
 
 static int run(void)
@@ -468,4 +584,10 @@ int bench_main(int argc, char **argv, bool trace, int (*bench)(bool smoke))
         else
                 (void)bench_wait(bench_spawn(clean, NULL, "clean.log"));
         return r;
+}
+
+int bench_on(const char *path, int (*part)(void))
+{
+        (void)snprintf(directory, sizeof(directory), "%s", path);
+        return machine_run(part);
 }

@@ -19,6 +19,9 @@
 /* Runs bench() on a machine of its own; smoke: told by --smoke.  trace: the machine writes down every request in the file
  * "trace" of the directory.  Returns what main() returns. */
 int bench_main(int argc, char **argv, bool trace, int (*bench)(bool smoke));
+/* For who brings up one machine after another on one directory, which stays: runs part() on a machine made for it, in this process,
+ * which is of no other use afterwards.  Returns what part() returned, 77, or 99. */
+int bench_on(const char *directory, int (*part)(void));
 __attribute__((noreturn, format(printf, 1, 2))) void bench_die(const char *format, ...);
 /* A line of the table. */
 __attribute__((format(printf, 1, 2))) void bench_say(const char *format, ...);
@@ -72,3 +75,28 @@ bool bench_until(const char *name, double seconds, bool (*condition)(const struc
 bool bench_is_running(const struct machine_answer *answer);
 /* The image version (seed) of this board as a file "firmware/BOARD/..." in the directory, and from there into the store. */
 void bench_import(enum sim_board board, const char *version, unsigned seed);
+/* Plugs it in once, so that the daemon knows it, with the first n bytes of this firmware in its flash; and out again. */
+void bench_prepare(const char *name, const char *version, unsigned seed, size_t n);
+/* And a moment passes. */
+void bench_unplug(const char *name);
+
+/* --- what nobody can be faster than, by the model's own tables; seconds --- */
+#define BENCH_BLOCK 4096u
+/* Reading so many bytes in blocks. */
+double bench_reading(const char *name, size_t size);
+/* Writing FIRMWARE's bytes [from, to), where from begins an erase unit: erasing, programming, and one DNLOAD and two GETSTATUS for
+ * each block. */
+double bench_writing(const char *name, size_t from, size_t to);
+
+/* --- the trace --- */
+/* One conversation with a bootloader; seconds, on the clock of machine_answer.counters. */
+struct bench_conversation {
+        double begin;                   /* end of the first DFU request */
+        double looked;                  /* end of the last request before the first block */
+        double first_block, written, verified;
+        unsigned looks, blocks, statuses, verifies;
+};
+/* How long it is now. */
+long bench_trace_end(void);
+/* What was said to this camera's bootloader since the trace was so long. */
+struct bench_conversation bench_listen(const char *name, long from);

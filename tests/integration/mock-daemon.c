@@ -50,7 +50,7 @@ static const struct declared camera_declared[] = {
         { "UniqueId", "s" }, { "Key", "s" }, { "Serial", "s" }, { "Board", "s" }, { "BoardName", "s" }, { "Port", "s" },
         { "Attached", "b" }, { "Mode", "s" }, { "State", "s" }, { "FirmwareVersion", "s" }, { "BootloaderVersion", "s" },
         { "Diagnosis", "s" }, { "DiagnosisText", "s" }, { "Advice", "s" }, { "DeviceNode", "s" }, { "LastSeen", "t" },
-        { "Update", "o" }, { "Automatic", "i" }, { "Saved", "as" }, { NULL, NULL },
+        { "Update", "o" }, { "Automatic", "i" }, { "Saved", "as" }, { "Label", "s" }, { NULL, NULL },
 };
 
 static const struct declared update_declared[] = {
@@ -200,6 +200,53 @@ static int on_camera_call(sd_bus_message *m, void *userdata, sd_bus_error *error
         if (!mock.answer[0])
                 return sd_bus_error_set(error, NAME ".Error.Failed", "The mock has no answer");
         return sd_bus_reply_method_return(m, "oss", mock.answer[0], mock.answer[1], mock.answer[2]);
+}
+
+static int on_set_label(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        const char *label;
+
+        must(sd_bus_message_read(m, "s", &label), "label");
+        tell("called SetLabel %s \"%s\"", strrchr(sd_bus_message_get_path(m), '/') + 1, label);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int on_retry(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        tell("called Retry %s", strrchr(sd_bus_message_get_path(m), '/') + 1);
+        if (!mock.answer[0])
+                return sd_bus_error_set(error, NAME ".Error.Failed", "The mock has no answer");
+        return sd_bus_reply_method_return(m, "oss", mock.answer[0], mock.answer[1], mock.answer[2]);
+}
+
+static int on_forget(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        int saved;
+
+        must(sd_bus_message_read(m, "b", &saved), "saved");
+        tell("called Forget %s saved=%s", strrchr(sd_bus_message_get_path(m), '/') + 1, saved ? "yes" : "no");
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+/* Three lines, the newest with bytes that no terminal should see. */
+static int on_get_history(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        static const struct { uint64_t wall; const char *event, *text; } lines[] = {
+                { 1704067260000000, "done", "3 of 6 erase units written\033[2J" },
+                { 1704067230000000, "resumed", "update u1 writes 5.0.0 (newest stable in the store), attempt 2" },
+                { 1704067200000000, "interrupted", "it left the bus while writing" },
+        };
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        unsigned max;
+
+        must(sd_bus_message_read(m, "u", &max), "max");
+        tell("called GetHistory %s %u", strrchr(sd_bus_message_get_path(m), '/') + 1, max);
+        must(sd_bus_message_new_method_return(m, &reply), "reply");
+        must(sd_bus_message_open_container(reply, 'a', "(tss)"), "reply");
+        for (size_t i = 0; i < ELEMENTSOF(lines) && (max == 0 || i < max); i++)
+                must(sd_bus_message_append(reply, "(tss)", lines[i].wall, lines[i].event, lines[i].text), "reply");
+        must(sd_bus_message_close_container(reply), "reply");
+        return sd_bus_send(NULL, reply, NULL);
 }
 
 static int on_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -386,11 +433,15 @@ static const sd_bus_vtable camera_vtable[] = {
         METHOD("Update", "a{sv}", "oss", on_camera_call),
         METHOD("Recover", "a{sv}", "oss", on_camera_call),
         METHOD("Restore", "a{sv}", "oss", on_camera_call),
+        METHOD("SetLabel", "s", "", on_set_label),
+        METHOD("Retry", "", "oss", on_retry),
+        METHOD("Forget", "b", "", on_forget),
+        METHOD("GetHistory", "u", "a(tss)", on_get_history),
         PROPERTY("UniqueId", "s"), PROPERTY("Key", "s"), PROPERTY("Serial", "s"), PROPERTY("Board", "s"), PROPERTY("BoardName", "s"),
         PROPERTY("Port", "s"), PROPERTY("Attached", "b"), PROPERTY("Mode", "s"), PROPERTY("State", "s"),
         PROPERTY("FirmwareVersion", "s"), PROPERTY("BootloaderVersion", "s"), PROPERTY("Diagnosis", "s"),
         PROPERTY("DiagnosisText", "s"), PROPERTY("Advice", "s"), PROPERTY("DeviceNode", "s"), PROPERTY("LastSeen", "t"),
-        PROPERTY("Update", "o"), PROPERTY("Automatic", "i"), PROPERTY("Saved", "as"),
+        PROPERTY("Update", "o"), PROPERTY("Automatic", "i"), PROPERTY("Saved", "as"), PROPERTY("Label", "s"),
         SD_BUS_VTABLE_END
 };
 

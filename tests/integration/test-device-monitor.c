@@ -135,10 +135,15 @@ static void on_gone(void *userdata, const char *port)
         tell(userdata, "-", port, NULL);
 }
 
+static void on_serial_port(void *userdata, const char *port)
+{
+        tell(userdata, "~", port, NULL);
+}
+
 static int stage_new(void **state)
 {
         static const struct device_monitor_callbacks callbacks = {
-                .is_interesting = is_interesting, .on_seen = on_seen, .on_gone = on_gone,
+                .is_interesting = is_interesting, .on_seen = on_seen, .on_gone = on_gone, .on_serial_port = on_serial_port,
         };
         struct stage *stage = calloc(1, sizeof(*stage));
 
@@ -282,6 +287,30 @@ static void found_before_udev_was_done_is_reported_again(void **state)
         say(&camera, "add");
         say(&camera, "add");
         assert_story(stage, "+1-1(A) +1-1(A) ");
+}
+
+/* Its driver makes it, and udev gives it its permissions, a moment after the device was announced. */
+static void serial_port_is_reported_in_its_turn(void **state)
+{
+        struct stage *stage = *state;
+        struct sysfs_device camera = device_on(1, 4, "A");
+        const struct sysfs_interface interface = { .number = 0, .class = 2, .driver = "cdc_acm" };
+        const struct sysfs_tty tty = { .name = "ttyACM3", .minor = 3, .interface = 0 };
+        char node[32] = "";
+
+        start(stage);
+        appear(&camera);
+        assert_int_equal(device_monitor_serial_port("1-1", node, sizeof(node)), -ENOENT);
+        assert_int_equal(sysfs_interface_write(&camera, &interface), 0);
+        assert_int_equal(sysfs_tty_write(&camera, &tty), 0);
+        assert_int_equal(sysfs_tty_event(uevents, &camera, &tty, "add"), 0);
+        assert_int_equal(sysfs_tty_event(uevents, &camera, &tty, "change"), 0);
+        assert_int_equal(sysfs_tty_event(uevents, &camera, &tty, "remove"), 0);
+        assert_story(stage, "+1-1(A) ~1-1 ~1-1 ");
+        assert_int_equal(device_monitor_serial_port("1-1", node, sizeof(node)), 0);
+        assert_string_equal(node, "/dev/ttyACM3");
+        assert_int_equal(device_monitor_serial_port("1-2", node, sizeof(node)), -ENODEV);
+        sysfs_device_delete(&camera, &interface, 1, &tty);
 }
 
 static void replug_at_once_is_two_devices(void **state)
@@ -451,6 +480,7 @@ int main(void)
                 ON_STAGE("/event/come-and-go-is-reported", come_and_go_is_reported),
                 ON_STAGE("/event/doubled-is-reported-once", doubled_events_are_reported_once),
                 ON_STAGE("/event/change-is-reported-again", change_is_reported_again),
+                ON_STAGE("/event/serial-port-is-reported", serial_port_is_reported_in_its_turn),
                 ON_STAGE("/event/replug-at-once-is-two-devices", replug_at_once_is_two_devices),
                 ON_STAGE("/event/old-add-is-not-taken-for-the-successor", old_add_is_not_taken_for_the_successor),
                 ON_STAGE("/event/add-without-a-device-is-dropped", add_without_a_device_is_dropped),

@@ -675,3 +675,127 @@ size_t sim_camera_unit_counts(const struct sim_camera *camera, struct sim_unit_c
                 }
         return n;
 }
+
+/* --- a camera in a file --- */
+
+#define SAVED_MAGIC UINT32_C(0x314d4153)        /* "SAM1" */
+
+/* What must agree: a file belongs to one camera. */
+struct saved_header {
+        uint32_t magic;
+        uint8_t uid[12];
+        uint32_t start[2], limit[2], n_units[2];
+        uint8_t jumper;
+};
+
+struct saved_unit {
+        uint8_t written, damaged;
+};
+
+static struct saved_header saved_header(const struct sim_camera *camera)
+{
+        struct saved_header header;
+
+        /* Padding is written, too. */
+        memset(&header, 0, sizeof(header));
+        header.magic = SAVED_MAGIC;
+        memcpy(header.uid, camera->config.uid, sizeof(header.uid));
+        for (size_t m = 0; m < ELEMENTSOF(camera->memories); m++) {
+                header.start[m] = camera->memories[m].start;
+                header.limit[m] = camera->memories[m].limit;
+                header.n_units[m] = (uint32_t)camera->memories[m].n_units;
+        }
+        return header;
+}
+
+int sim_camera_save(const struct sim_camera *camera, FILE *f)
+{
+        struct saved_header header = saved_header(camera);
+
+        if (camera->powered)
+                return -EBUSY;
+        header.jumper = camera->jumper;
+        (void)fwrite(&header, sizeof(header), 1, f);
+        for (size_t m = 0; m < ELEMENTSOF(camera->memories); m++)
+                for (size_t i = 0; i < camera->memories[m].n_units; i++) {
+                        const struct unit *unit = &camera->memories[m].units[i];
+                        const struct saved_unit saved = { .written = unit->data != NULL, .damaged = unit->broken != NULL };
+
+                        (void)fwrite(&saved, sizeof(saved), 1, f);
+                        if (unit->data)
+                                (void)fwrite(unit->data, unit->size, 1, f);
+                        if (unit->broken)
+                                (void)fwrite(unit->broken, unit->size / 32, 1, f);
+                }
+        return fflush(f) != 0 || ferror(f) ? -EIO : 0;
+}
+
+static int unit_load(struct unit *unit, FILE *f)
+{
+        struct saved_unit saved;
+
+        if (fread(&saved, sizeof(saved), 1, f) != 1)
+                return -EINVAL;
+        if (saved.written) {
+                int r = unit_materialise(unit);
+
+                if (r < 0)
+                        return r;
+                if (fread(unit->data, unit->size, 1, f) != 1)
+                        return -EINVAL;
+        }
+        if (saved.damaged) {
+                unit->broken = calloc(1, unit->size / 32);
+                if (!unit->broken)
+                        return -ENOMEM;
+                if (fread(unit->broken, unit->size / 32, 1, f) != 1)
+                        return -EINVAL;
+        }
+        return 0;
+}
+
+int sim_camera_load(struct sim_camera *camera, FILE *f)
+{
+        struct saved_header header, own = saved_header(camera);
+        struct unit *loaded[2] = { NULL };
+        size_t n_loaded[2] = { 0 };
+        int r = 0;
+
+        if (camera->powered)
+                return -EBUSY;
+        if (fread(&header, sizeof(header), 1, f) != 1)
+                return -EINVAL;
+        own.jumper = header.jumper;
+        if (memcmp(&header, &own, sizeof(own)) != 0)
+                return -EINVAL;
+        for (size_t m = 0; r >= 0 && m < ELEMENTSOF(camera->memories); m++) {
+                const struct memory *memory = &camera->memories[m];
+
+                loaded[m] = calloc(MAX(memory->n_units, (size_t)1), sizeof(*loaded[m]));
+                if (!loaded[m])
+                        r = -ENOMEM;
+                for (; r >= 0 && n_loaded[m] < memory->n_units; n_loaded[m]++) {
+                        loaded[m][n_loaded[m]] = memory->units[n_loaded[m]];
+                        loaded[m][n_loaded[m]].data = loaded[m][n_loaded[m]].broken = NULL;
+                        r = unit_load(&loaded[m][n_loaded[m]], f);
+                }
+        }
+        if (r >= 0 && fgetc(f) != EOF)
+                r = -EINVAL;
+        for (size_t m = 0; m < ELEMENTSOF(camera->memories); m++) {
+                /* What was read takes the place of what is there; or goes again. */
+                for (size_t i = 0; i < n_loaded[m]; i++) {
+                        if (r >= 0) {
+                                struct unit before = camera->memories[m].units[i];
+
+                                camera->memories[m].units[i] = loaded[m][i];
+                                loaded[m][i] = before;
+                        }
+                        unit_blank(&loaded[m][i]);
+                }
+                free(loaded[m]);
+        }
+        if (r >= 0)
+                camera->jumper = header.jumper;
+        return r;
+}

@@ -199,6 +199,7 @@ struct image_info sim_image_inspect(const struct memory *memory, uint32_t addres
                 return info;
         info.board = marker[MARKER_BOARD];
         info.size = size;
+        memcpy(info.version, marker + MARKER_VERSION, MARKER_CHECKSUM - MARKER_VERSION - 1);
         info.kind = marker[MARKER_KIND] == IMAGE_BOOTLOADER ? IMAGE_BOOTLOADER : IMAGE_FIRMWARE;
         if (info.kind == IMAGE_BOOTLOADER)
                 info.bootloader = marker[MARKER_VARIANT];

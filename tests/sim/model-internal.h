@@ -261,6 +261,7 @@ struct sim_camera {
         uint8_t configuration;
         bool remote_wakeup;
         enum sim_board runtime_board;   /* of the firmware that runs */
+        char runtime_version[32];
         struct bootloader bootloader;
         struct rom rom;
         uint8_t line_coding[7];
@@ -327,6 +328,7 @@ struct image_info {
         enum sim_bootloader bootloader;
         bool mute;
         size_t size;
+        char version[32];
 };
 /* What stands whole at address; kind IMAGE_NONE if nothing does. */
 struct image_info sim_image_inspect(const struct memory *memory, uint32_t address);

@@ -252,6 +252,7 @@ void sim_boot_firmware(struct sim_camera *camera)
                 return;
         }
         camera->runtime_board = info.board;
+        memcpy(camera->runtime_version, info.version, sizeof(camera->runtime_version));
         sim_timer_set(&camera->boot_timer, camera->config.boot_us ? camera->config.boot_us : TIME_RUNTIME_DEFAULT, appear_as_runtime);
 }
 
@@ -730,6 +731,24 @@ void sim_camera_reset(struct sim_camera *camera, bool forced)
         sim_trace(camera, forced ? "reset into the bootloader" : "reset");
         camera->bootloader.forced = forced;
         sim_leave(camera, sim_boot_from_reset);
+}
+
+void sim_camera_heard(struct sim_camera *camera, size_t bytes)
+{
+        camera->counters.serial_bytes += bytes;
+}
+
+void sim_camera_runtime_version(const struct sim_camera *camera, unsigned version[static 3])
+{
+        bool old = !camera->config.vendor_37c5_runtime;
+
+        /* The old ids are those of v4.5.9 and before (runtime-protocol.md section 1). */
+        if (sscanf(camera->runtime_version, "%u.%u.%u", &version[0], &version[1], &version[2]) == 3 &&
+            (!old || version[0] < 4 || (version[0] == 4 && version[1] <= 5)))
+                return;
+        version[0] = old ? 4 : 5;
+        version[1] = old ? 5 : 0;
+        version[2] = old ? 9 : 0;
 }
 
 /* --- a hand --- */

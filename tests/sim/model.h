@@ -118,6 +118,9 @@ struct sim_config {
         bool f4_rom_2100;               /* old ROM: bcdDevice 21.00, type letter g on alt 1-3 */
         unsigned rom_write_poll_ms;     /* bwPollTimeout of a block write; default 0 */
         bool tinyusb_msc;               /* N6, AE3: the runtime has a mass-storage interface */
+        bool runtime_deaf;              /* its firmware's serial port answers nothing: a script that hogs it */
+        bool runtime_stays;             /* it does not listen to "reset into the bootloader" */
+        bool runtime_other_uid;         /* it tells another unique id there than its USB serial is made of */
         double erase_factor;            /* worn or cold part: multiplies erase times; default 1 */
         double program_factor;
         double erase_unit_scale;        /* 1: real geometry.  <1: a toy with smaller erase units, partitions and images, for exhaustive runs */
@@ -176,6 +179,11 @@ bool sim_camera_cancel(struct sim_camera *camera, struct sim_urb *urb);
 void sim_camera_bus_reset(struct sim_camera *camera);
 /* The runtime was told to reset; forced: into the bootloader for ever (magic word). */
 void sim_camera_reset(struct sim_camera *camera, bool forced);
+/* So many bytes came to its serial port. */
+void sim_camera_heard(struct sim_camera *camera, size_t bytes);
+/* Of the firmware that runs, if what its image is called is one ("4.8.1"); else what its USB ids say: v5.0.0, or v4.5.9 with the
+ * old ones. */
+void sim_camera_runtime_version(const struct sim_camera *camera, unsigned version[static 3]);
 
 /* --- flash, seen by a test (no time passes, no counters) --- */
 int sim_camera_flash_read(const struct sim_camera *camera, bool external, uint32_t address, void *data, size_t size);
@@ -185,6 +193,11 @@ void sim_camera_flash_blank(struct sim_camera *camera, bool external, uint32_t a
 /* Partition by name ("FIRMWARE"), offset within it. */
 int sim_camera_partition_poke(struct sim_camera *camera, const char *partition, uint32_t offset, const void *data, size_t size);
 int sim_camera_partition_read(const struct sim_camera *camera, const char *partition, uint32_t offset, void *data, size_t size);
+/* What stands in its flash (damage of half-written words included) and where its jumper is, to a file, and from there into the same
+ * camera made anew: it outlives the machine that simulates it.  As cold as a camera is without power: -EBUSY with it.
+ * -EINVAL: the file is not that of a camera with this unique id and geometry, or is damaged; then nothing was changed. */
+int sim_camera_save(const struct sim_camera *camera, FILE *f);
+int sim_camera_load(struct sim_camera *camera, FILE *f);
 /* Writes config.bootloader's own program (sim_image_bootloader()) into flash. */
 void sim_camera_install_bootloader(struct sim_camera *camera);
 
@@ -252,6 +265,7 @@ struct sim_counters {
         uint64_t plugs, boots;          /* boots: the runtime came up */
         uint64_t configured_at_us, first_transfer_at_us, first_upload_at_us; /* of the present attachment; 0: not yet */
         uint64_t windows_missed;        /* the bootloader left on its own */
+        uint64_t serial_bytes;          /* that came to its firmware's serial port */
 };
 void sim_camera_counters(const struct sim_camera *camera, struct sim_counters *ret);
 void sim_camera_reset_counters(struct sim_camera *camera);

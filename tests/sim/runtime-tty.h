@@ -2,10 +2,14 @@
 #pragma once
 
 /*
- * What a running camera says on its serial port: the legacy debug protocol's
- * few commands that tell who it is and reset it.  It answers only at 921600
- * baud; at any other rate the port is a REPL, which is not simulated.  Scripts,
- * frames and the packet protocol are not either.
+ * What a running camera says on its serial port: the few commands that tell who
+ * it is and reset it, in the protocol that its firmware speaks - the legacy debug
+ * protocol, from v5.0.0 on the packet protocol (runtime-protocol.md).  It answers only
+ * at 921600 baud; at any other rate the port is a REPL, which is not simulated.
+ * Scripts and frames are not either.
+ *
+ * Written from the reference, and not from the daemon's own words: one would
+ * believe the other.
  */
 
 #include <stdbool.h>
@@ -15,18 +19,34 @@
 #include "base/loop.h"
 #include "sim/model.h"
 
+typedef void (*runtime_say_fn)(void *userdata, const uint8_t *bytes, size_t size);
+
 struct runtime_tty {
         struct sim_camera *camera;
         const struct sim_config *config;
-        int fd;
+        runtime_say_fn say;
+        void *userdata;
         struct defer reset;             /* never from inside a read */
         bool forced;
+
+        /* legacy */
         uint8_t command[6];
         size_t n;
+
+        /* packets */
+        struct timer poll;              /* it looks at its input now and then */
+        struct timer again;             /* what is not acknowledged is said again */
+        uint8_t in[4200];
+        size_t n_in;
+        uint8_t sequence;
+        uint8_t unacknowledged[128];
+        size_t n_unacknowledged;        /* 0: nothing is */
+        unsigned sends;
 };
 
-/* fd: the master of the pty, the caller's. */
-void runtime_tty_init(struct runtime_tty *tty, struct loop *loop, int fd, struct sim_camera *camera,
-                      const struct sim_config *config);
+void runtime_tty_init(struct runtime_tty *tty, struct loop *loop, struct sim_camera *camera, const struct sim_config *config,
+                      runtime_say_fn say, void *userdata);
+/* Safe on a zeroed struct. */
 void runtime_tty_deinit(struct runtime_tty *tty);
-void runtime_tty_receive(struct runtime_tty *tty, const uint8_t *bytes, size_t size);
+/* at_rate: the host's side is set to 921600. */
+void runtime_tty_receive(struct runtime_tty *tty, bool at_rate, const uint8_t *bytes, size_t size);

@@ -426,6 +426,9 @@ static int set_config(struct call *call, struct sim_config *config, const char *
                 { "f427_1mb_string", &config->f427_1mb_string },
                 { "f4_rom_2100", &config->f4_rom_2100 },
                 { "tinyusb_msc", &config->tinyusb_msc },
+                { "runtime_deaf", &config->runtime_deaf },
+                { "runtime_stays", &config->runtime_stays },
+                { "runtime_other_uid", &config->runtime_other_uid },
         };
         const struct { const char *key; double *value; } numbers[] = {
                 { "flash_speed", &config->flash_speed },
@@ -953,6 +956,51 @@ static int command_compare(struct call *call)
         return no_more(call);
 }
 
+static int keep_camera(struct call *call, bool save)
+{
+        struct world_camera *camera;
+        _cleanup_fclose_ FILE *f = NULL;
+        const char *path;
+        int fd, r;
+
+        r = take_camera(call, &camera);
+        if (r < 0)
+                return r;
+        path = take_word(call);
+        if (!path)
+                return fail(call, "which file?");
+        r = no_more(call);
+        if (r < 0)
+                return r;
+        fd = open_file(call, path, save ? O_WRONLY | O_CREAT | O_TRUNC : O_RDONLY);
+        if (fd < 0)
+                return fd;
+        f = fdopen(fd, save ? "w" : "r");
+        if (!f) {
+                (void)close(fd);
+                return fail(call, "no memory");
+        }
+        r = save ? sim_camera_save(world_camera_model(camera), f) : sim_camera_load(world_camera_model(camera), f);
+        switch (r) {
+        case -EBUSY:
+                return fail(call, "it has power");
+        case -EINVAL:
+                return fail(call, "%s: not saved from this camera", path);
+        default:
+                return r < 0 ? fail(call, "%s: %s", path, strerror(-r)) : 0;
+        }
+}
+
+static int command_save(struct call *call)
+{
+        return keep_camera(call, /* save= */ true);
+}
+
+static int command_load(struct call *call)
+{
+        return keep_camera(call, /* save= */ false);
+}
+
 static int command_fail_flash(struct call *call)
 {
         const struct sim_partition *p;
@@ -1276,7 +1324,7 @@ static const struct {
         COUNTER(abort), COUNTER(detach), COUNTER(set_interface), COUNTER(get_configuration), COUNTER(other),
         COUNTER(upload_bytes), COUNTER(download_bytes), COUNTER(stalls), COUNTER(erases), COUNTER(programmed_bytes),
         COUNTER(plugs), COUNTER(boots), COUNTER(configured_at_us), COUNTER(first_transfer_at_us), COUNTER(first_upload_at_us),
-        COUNTER(windows_missed),
+        COUNTER(windows_missed), COUNTER(serial_bytes),
 #undef COUNTER
 };
 
@@ -1552,6 +1600,8 @@ static const struct command {
           "NAME stall|error|nak|short|garbage|unplug-before|unplug-data|unplug-status|unplug-flash|crash|torn|\n"
           "babble|state|clear\n[request=any|upload|download|getstatus|clrstatus|getstate|abort|detach|set-interface|get-interface|\n"
           "set-configuration|get-configuration|get-descriptor] [skip=N] [count=N (0: for ever)] [length=N] [pattern=N] [error=N]" },
+        { "save", command_save, "NAME FILE\nIts flash and its jumper, to be loaded on another machine: it outlives this one.  Without power only." },
+        { "load", command_load, "NAME FILE\nSaved from the same camera: equal id (or seed) and board." },
         { "fail-flash", command_fail_flash, "NAME PARTITION OFFSET [silently] [count=N]\nThe erase unit there does not take the next operations." },
         { "hold-interface", command_hold_interface, "NAME [N]\nAnother program has it: claims get EBUSY." },
         { "release-interface", command_release_interface, "NAME [N]" },

@@ -18,6 +18,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "sim/runtime-tty.h"
 
 #define DEVICE_NUMBER_MAX 127
 #define CONFIGURE_TIMEOUT (5 * SEC)     /* USB_CTRL_SET_TIMEOUT of the kernel */
@@ -53,6 +54,13 @@ struct usb_inproc_camera {
         bool configuring;
         int open_error;
         unsigned open_errors;
+        struct sim_config config;
+        struct timer serial_timer;
+        char serial_node[32];           /* "": none */
+        struct runtime_tty runtime;
+        int serial_error;
+        const struct usb_inproc_serial_user *serial_user;       /* NULL: nobody has it open */
+        void *serial_userdata;
         LIST_ENTRY(usb_inproc_camera) link;
 };
 
@@ -70,6 +78,11 @@ struct usb_inproc {
         struct timer event_timer;
         LIST_HEAD(, usb_inproc_camera) cameras;
         unsigned last_number[16];       /* per bus */
+        usb_inproc_serial_fn on_serial;
+        void *serial_userdata;
+        unsigned last_serial;
+        bool one_at_a_time;
+        struct { char name[PORT_PATH_MAX]; uint64_t busy_until; } hubs[64];
         unsigned n_timers, n_users, n_openings;
 };
 
@@ -204,6 +217,8 @@ static void on_configured(struct usb_inproc_camera *camera, int status)
         if (status != -ESHUTDOWN && camera->attachment && camera->attachment->sighting.n_interfaces == 0) {
                 sight(camera, camera->attachment);
                 queue_event(camera->host, /* added= */ true, camera->attachment, camera->host->event_us);
+                if (sim_camera_mode(camera->sim) == SIM_RUNTIME)
+                        timer_set(&camera->serial_timer, camera->host->event_us + USB_INPROC_SERIAL_DELAY);
         }
 }
 
@@ -296,11 +311,133 @@ static void host_cancel_timer(void *fe, void *handle)
         free(timer);
 }
 
+/* - serial ports - */
+
+static void say_on_serial(void *userdata, const uint8_t *bytes, size_t size)
+{
+        struct usb_inproc_camera *camera = userdata;
+
+        if (camera->serial_user)
+                camera->serial_user->said(camera->serial_userdata, bytes, size);
+}
+
+static void on_serial_timer(void *userdata)
+{
+        struct usb_inproc_camera *camera = userdata;
+        struct usb_inproc *host = camera->host;
+
+        snprintf(camera->serial_node, sizeof(camera->serial_node), "/dev/ttyACM%u", host->last_serial++);
+        runtime_tty_init(&camera->runtime, host->loop, camera->sim, &camera->config, say_on_serial, camera);
+        if (host->on_serial)
+                host->on_serial(host->serial_userdata, camera->port);
+}
+
+static void serial_gone(struct usb_inproc_camera *camera)
+{
+        const struct usb_inproc_serial_user *user = camera->serial_user;
+
+        timer_clear(&camera->serial_timer);
+        runtime_tty_deinit(&camera->runtime);
+        camera->serial_node[0] = '\0';
+        camera->serial_user = NULL;
+        if (user)
+                user->gone(camera->serial_userdata);
+}
+
+void usb_inproc_on_serial(struct usb_inproc *host, usb_inproc_serial_fn fn, void *userdata)
+{
+        host->on_serial = fn;
+        host->serial_userdata = userdata;
+}
+
+int usb_inproc_serial_port(struct usb_inproc *host, const char *port, char *node, size_t size)
+{
+        const struct usb_inproc_camera *camera;
+
+        LIST_FOREACH(camera, &host->cameras, link)
+                if (camera->serial_node[0] && strcmp(camera->port, port) == 0 && camera->serial_error != -ENOENT) {
+                        snprintf(node, size, "%s", camera->serial_node);
+                        return 0;
+                }
+        return -ENOENT;
+}
+
+void usb_inproc_hold_serial(struct usb_inproc_camera *camera, int error)
+{
+        camera->serial_error = error;
+}
+
+bool usb_inproc_serial_is_open(const struct usb_inproc_camera *camera)
+{
+        return camera->serial_user != NULL;
+}
+
+int usb_inproc_serial_open(const char *node, const struct usb_inproc_serial_user *user, void *userdata,
+                           struct usb_inproc_camera **ret)
+{
+        struct usb_inproc_camera *camera;
+
+        LIST_FOREACH(camera, &the_host->cameras, link) {
+                if (strcmp(camera->serial_node, node) != 0)
+                        continue;
+                if (camera->serial_error)
+                        return camera->serial_error;
+                if (camera->serial_user)
+                        return -EBUSY;
+                camera->serial_user = user;
+                camera->serial_userdata = userdata;
+                *ret = camera;
+                return 0;
+        }
+        return -ENOENT;
+}
+
+void usb_inproc_serial_write(struct usb_inproc_camera *camera, const void *data, size_t size)
+{
+        runtime_tty_receive(&camera->runtime, /* at_rate= */ true, data, size);
+}
+
+void usb_inproc_serial_close(struct usb_inproc_camera *camera)
+{
+        camera->serial_user = NULL;
+        camera->serial_userdata = NULL;
+}
+
+/* - hubs - */
+
+void usb_inproc_set_hubs(struct usb_inproc *host, bool one_at_a_time)
+{
+        host->one_at_a_time = one_at_a_time;
+}
+
+static uint64_t enumeration_time(struct usb_inproc_camera *camera)
+{
+        struct usb_inproc *host = camera->host;
+        uint64_t now = loop_now(host->loop);
+        char hub[PORT_PATH_MAX];
+        char *end;
+
+        if (!host->one_at_a_time)
+                return host->enumeration_us;
+        snprintf(hub, sizeof(hub), "%s", camera->port);
+        end = strrchr(hub, '.') ?: strchr(hub, '-');
+        if (end)
+                *end = '\0';
+        for (size_t i = 0; i < ELEMENTSOF(host->hubs); i++) {
+                if (host->hubs[i].name[0] && strcmp(host->hubs[i].name, hub) != 0)
+                        continue;
+                snprintf(host->hubs[i].name, sizeof(host->hubs[i].name), "%s", hub);
+                host->hubs[i].busy_until = MAX(host->hubs[i].busy_until, now) + host->enumeration_us;
+                return host->hubs[i].busy_until - now;
+        }
+        return host->enumeration_us;
+}
+
 static void host_connected(void *fe, struct sim_camera *sim)
 {
         struct usb_inproc_camera *camera = fe;
 
-        timer_set(&camera->enumeration, camera->host->enumeration_us);
+        timer_set(&camera->enumeration, enumeration_time(camera));
 }
 
 static void host_disconnected(void *fe, struct sim_camera *sim)
@@ -309,6 +446,7 @@ static void host_disconnected(void *fe, struct sim_camera *sim)
         struct attachment *attachment = camera->attachment;
 
         timer_clear(&camera->enumeration);
+        serial_gone(camera);
         if (!attachment)
                 return;
         camera->attachment = NULL;
@@ -376,6 +514,8 @@ struct usb_inproc *usb_inproc_free(struct usb_inproc *host)
                 LIST_REMOVE(camera, link);
                 sim_camera_free(camera->sim);
                 timer_deinit(&camera->enumeration);
+                timer_deinit(&camera->serial_timer);
+                runtime_tty_deinit(&camera->runtime);
                 timer_deinit(&camera->configure_timeout);
                 free(camera);
         }
@@ -450,7 +590,9 @@ int usb_inproc_camera_new(struct usb_inproc *host, const struct sim_config *conf
                 free(camera);
                 return r;
         }
+        camera->config = *config;
         timer_init(&camera->enumeration, host->loop, on_enumeration, camera);
+        timer_init(&camera->serial_timer, host->loop, on_serial_timer, camera);
         timer_init(&camera->configure_timeout, host->loop, on_configure_timeout, camera);
         LIST_INSERT_HEAD(&host->cameras, camera, link);
         *ret = camera;
@@ -534,6 +676,10 @@ void usb_inproc_fail_open(struct usb_inproc_camera *camera, int error, unsigned 
 struct usb {
         struct usb_inproc *host;
         unsigned n_open;
+        LIST_HEAD(, usb_device) devices;
+        LIST_HEAD(, usb_opening) openings;
+        void (*on_closed)(void *userdata);
+        void *closed_userdata;
 };
 
 enum request_state {
@@ -573,10 +719,12 @@ struct usb_device {
         struct defer next;              /* the device is given the next request */
         struct timer tell;              /* the owner hears of the end of the first */
         bool telling, freed;
+        LIST_ENTRY(usb_device) link;
 };
 
 struct usb_opening {
         struct usb *usb;
+        LIST_ENTRY(usb_opening) link;
         struct attachment *attachment;
         uint8_t interface;
         struct request request;
@@ -625,6 +773,33 @@ struct usb *usb_free(struct usb *usb)
 bool usb_is_idle(const struct usb *usb)
 {
         return usb->n_open == 0;
+}
+
+bool usb_has_open(const struct usb *usb, const char *node)
+{
+        const struct usb_opening *opening;
+        const struct usb_device *device;
+
+        LIST_FOREACH(opening, &usb->openings, link)
+                if (strcmp(opening->node, node) == 0)
+                        return true;
+        LIST_FOREACH(device, &usb->devices, link)
+                if (strcmp(device->attachment->sighting.node, node) == 0)
+                        return true;
+        return false;
+}
+
+void usb_watch_closed(struct usb *usb, void (*fn)(void *userdata), void *userdata)
+{
+        usb->on_closed = fn;
+        usb->closed_userdata = userdata;
+}
+
+static void one_less(struct usb *usb)
+{
+        usb->n_open--;
+        if (usb->on_closed)
+                usb->on_closed(usb->closed_userdata);
 }
 
 static struct request *nth(struct usb_device *device, size_t i)
@@ -708,7 +883,8 @@ static void device_close(struct usb_device *device)
         timer_deinit(&device->timeout);
         timer_deinit(&device->tell);
         defer_deinit(&device->next);
-        device->usb->n_open--;
+        LIST_REMOVE(device, link);
+        one_less(device->usb);
         free(device);
 }
 
@@ -849,8 +1025,9 @@ static void opening_end(struct usb_opening *opening, int error, struct usb_devic
         void *userdata = opening->userdata;
         bool abandoned = opening->abandoned;
 
+        LIST_REMOVE(opening, link);
         if (error < 0)
-                opening->usb->n_open--;
+                one_less(opening->usb);
         if (opening->attachment)
                 attachment_unref(opening->attachment);
         timer_deinit(&opening->deadline);
@@ -889,6 +1066,7 @@ static void opening_claim(struct usb_opening *opening)
         device->number = ++opening->usb->host->n_openings;
         device->attachment = attachment_ref(attachment);
         device->interface = opening->interface;
+        LIST_INSERT_HEAD(&device->usb->devices, device, link);
         attachment->claimed_by_us |= bit;
         timer_init(&device->timeout, opening->usb->host->loop, on_timeout, device);
         timer_init(&device->tell, opening->usb->host->loop, on_tell, device);
@@ -966,6 +1144,7 @@ int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t dead
         timer_set(&opening->deadline, deadline);
         defer_call(&opening->later);
         usb->n_open++;
+        LIST_INSERT_HEAD(&usb->openings, opening, link);
         *ret = opening;
         return 0;
 }

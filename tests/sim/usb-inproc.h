@@ -69,3 +69,31 @@ int usb_inproc_claim(struct usb_inproc_camera *camera, uint8_t interface, bool c
 bool usb_inproc_is_open(const struct usb_inproc_camera *camera);
 /* The next count openings of its node fail: -EACCES, -ENOENT ... */
 void usb_inproc_fail_open(struct usb_inproc_camera *camera, int error, unsigned count);
+
+/* --- hubs --- */
+/* A hub enumerates one port at a time, as the kernel does; unless told so all do at once. */
+void usb_inproc_set_hubs(struct usb_inproc *host, bool one_at_a_time);
+
+/* --- serial ports: of firmware that runs --- */
+/* From the device's event to its serial port's. */
+#define USB_INPROC_SERIAL_DELAY (20 * MSEC)
+
+typedef void (*usb_inproc_serial_fn)(void *userdata, const char *port);
+void usb_inproc_on_serial(struct usb_inproc *host, usb_inproc_serial_fn fn, void *userdata);
+/* The node of the serial port that the device at port has now; -ENOENT. */
+int usb_inproc_serial_port(struct usb_inproc *host, const char *port, char *node, size_t size);
+/* From now on opening it fails with this errno (-EBUSY: another program has it; -ENOENT: there is none), 0: it does not; and with
+ * USB_INPROC_HANGS never ends. */
+#define USB_INPROC_HANGS 1
+void usb_inproc_hold_serial(struct usb_inproc_camera *camera, int error);
+bool usb_inproc_serial_is_open(const struct usb_inproc_camera *camera);
+
+/* - for tty-inproc.c - */
+struct usb_inproc_serial_user {
+        void (*said)(void *userdata, const uint8_t *bytes, size_t size);
+        void (*gone)(void *userdata);
+};
+int usb_inproc_serial_open(const char *node, const struct usb_inproc_serial_user *user, void *userdata,
+                           struct usb_inproc_camera **ret);
+void usb_inproc_serial_write(struct usb_inproc_camera *camera, const void *data, size_t size);
+void usb_inproc_serial_close(struct usb_inproc_camera *camera);

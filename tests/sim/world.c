@@ -339,14 +339,24 @@ static void announce_removal(struct attached *attached)
 
 /* --- serial port --- */
 
+static void say_on_tty(void *userdata, const uint8_t *bytes, size_t size)
+{
+        struct attached *attached = userdata;
+
+        (void)!write(attached->master, bytes, size);
+}
+
 static void on_tty(void *userdata, unsigned events)
 {
         struct attached *attached = userdata;
         uint8_t bytes[512];
         ssize_t n = read(attached->master, bytes, sizeof(bytes));
+        struct termios termios;
 
         if (n > 0)
-                runtime_tty_receive(&attached->runtime, bytes, (size_t)n);
+                /* The master sees what a program set on the slave. */
+                runtime_tty_receive(&attached->runtime,
+                                    tcgetattr(attached->master, &termios) >= 0 && cfgetospeed(&termios) == B921600, bytes, (size_t)n);
         else if (n == 0 || errno != EAGAIN)
                 (void)io_watch_set(&attached->tty_watch, 0);
 }
@@ -416,8 +426,8 @@ static int tty_open(struct attached *attached, uint8_t interface)
         attached->master = take_fd(&master);
         attached->slave = take_fd(&slave);
         attached->has_tty = true;
-        runtime_tty_init(&attached->runtime, attached->world->loop, attached->master, attached->camera->model,
-                         &attached->camera->config);
+        runtime_tty_init(&attached->runtime, attached->world->loop, attached->camera->model, &attached->camera->config,
+                         say_on_tty, attached);
         io_watch_init(&attached->tty_watch, attached->world->loop, attached->master, on_tty, attached);
         (void)io_watch_set(&attached->tty_watch, IO_READ);
         return 0;

@@ -366,6 +366,28 @@ void lab_set_automatic(struct lab *lab, bool automatic)
         lab_restart(lab);
 }
 
+static int serial_port(void *userdata, const char *port, char *node, size_t size)
+{
+        const struct lab *lab = userdata;
+
+        return usb_inproc_serial_port(lab->host, port, node, size);
+}
+
+static void on_serial(void *userdata, const char *port)
+{
+        struct lab *lab = userdata;
+
+        if (lab->registry)
+                registry_serial_port(lab->registry, port);
+}
+
+void lab_connect_serial(struct lab *lab)
+{
+        lab->settings.serial_port = serial_port;
+        usb_inproc_on_serial(lab->host, on_serial, lab);
+        lab_restart(lab);
+}
+
 /* --- images --- */
 
 struct lab_image *lab_bytes(struct lab *lab, enum sim_board board, const char *partition, const char *version, const void *data,

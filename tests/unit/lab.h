@@ -20,7 +20,7 @@
 #include "sim/usb-inproc.h"
 
 #define LAB_LINES 200
-#define LAB_CAMERAS_MAX 40
+#define LAB_CAMERAS_MAX 64
 
 struct lab_image {
         enum sim_board board;
@@ -89,6 +89,8 @@ void lab_scratch(char path[static 64]);
 void lab_remove(const char *directory);
 /* [recovery] automatic=; the daemon reads it when it starts. */
 void lab_set_automatic(struct lab *lab, bool automatic);
+/* Cameras that run have a serial port from now on.  (Without it they wait for a hand.)  Restarts the daemon. */
+void lab_connect_serial(struct lab *lab);
 
 /* --- images --- */
 struct lab_image *lab_firmware(struct lab *lab, enum sim_board board, const char *partition, const char *version, unsigned seed,

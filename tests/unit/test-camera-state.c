@@ -19,34 +19,38 @@
 #include "core/camera-state.h"
 
 /* One letter per state and effect, so that the whole matrix can be seen at once. */
-static const char state_letters[_CAMERA_STATE_MAX + 1] = "ASWPBROKEQULCNJXZYF";
-static const char effect_letters[_CAMERA_EFFECT_MAX + 1] = "-ocrltsnbva";
+static const char state_letters[_CAMERA_STATE_MAX + 1] = "ASWPBTRGDOKEQULCNJXZYFH";
+static const char effect_letters[_CAMERA_EFFECT_MAX + 1] = "-ocrltsnbvapgdf";
 
 #define FIRST_COLUMN EVENT_GONE
 #define N_COLUMNS (_CAMERA_EVENT_MAX - FIRST_COLUMN)
 
 /* What comes after the sightings, which mean the same in every state; "..": stays, nothing happens. */
 static const char *const matrix[_CAMERA_STATE_MAX] = {
-        /*                       gone exc  dead pin  busy opf  wri  rel  hold nofw soun romd upd  upf  stop req  fwad fin */
-        [CAMERA_ABSENT]      = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..",
-        [CAMERA_SILENT]      = " S-   A-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..",
-        [CAMERA_WAITING]     = " W-   W-   Wv   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   A-",
-        [CAMERA_PASSING]     = " Br   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
-        [CAMERA_BOOTING]     = " B-   A-   Ss   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_RUNNING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_OPENING]     = " Wc   Wc   ..   E-   Kt   Ft   ..   ..   ..   ..   ..   ..   ..   ..   Qc   Oo   ..   ..",
-        [CAMERA_BLOCKED]     = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_EXAMINING]   = " Wc   Wc   ..   ..   ..   ..   U-   Ll   Qc   Nc   Jc   ..   Cl   Ft   Qc   Oo   ..   ..",
-        [CAMERA_ASKING]      = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
-        [CAMERA_UPDATING]    = " Wc   Wc   ..   ..   ..   ..   ..   ..   Qc   ..   ..   Jc   Cl   Ft   Qc   ..   ..   ..",
-        [CAMERA_RELEASING]   = " Br   Ac   Fc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_CONFIRMING]  = " Cr   Cr   Sn   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_NO_FIRMWARE] = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   Oo   ..",
-        [CAMERA_JUMPER]      = " Wb   Wb   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
-        [CAMERA_UNPROVEN]    = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
-        [CAMERA_LEFT_ALONE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_UNREADABLE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_FAILED]      = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..",
+        /*                       gone exc  dead pin  busy opf  wri  rel  hold nofw soun romd upd  upf  stop req  fwad fin  call cald calf inh */
+        [CAMERA_ABSENT]      = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..   ..   ..   ..   ..",
+        [CAMERA_SILENT]      = " S-   A-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..   ..   ..   ..   ..",
+        [CAMERA_WAITING]     = " W-   W-   Wv   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   A-   ..   ..   ..   ..",
+        [CAMERA_PASSING]     = " Br   Ac   T-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
+        [CAMERA_BOOTING]     = " B-   A-   Ss   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_STAYING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
+        [CAMERA_RUNNING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Gg   ..   ..   ..",
+        [CAMERA_CALLING]     = " Wf   Wf   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   R-   ..   Dd   Rf   R-",
+        [CAMERA_RESTARTING]  = " D-   Wf   Wf   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Rf   ..",
+        [CAMERA_OPENING]     = " Wc   Wc   ..   E-   Kt   Ft   ..   ..   ..   ..   ..   ..   ..   ..   Qc   Oo   ..   ..   ..   ..   ..   Hc",
+        [CAMERA_BLOCKED]     = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Hc",
+        [CAMERA_EXAMINING]   = " Wc   Wc   ..   ..   ..   ..   U-   Ll   Qc   Nc   Jc   ..   Cl   Ft   Qc   Oo   ..   ..   ..   ..   ..   Hc",
+        [CAMERA_ASKING]      = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
+        [CAMERA_UPDATING]    = " Wc   Wc   ..   ..   ..   ..   ..   ..   Qc   ..   ..   Jc   Cl   Ft   Qc   ..   ..   ..   ..   ..   ..   Hc",
+        [CAMERA_RELEASING]   = " Br   Ac   Fc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_CONFIRMING]  = " Cr   Cr   Sn   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_NO_FIRMWARE] = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   Oo   ..   ..   ..   ..   ..",
+        [CAMERA_JUMPER]      = " Wb   Wb   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
+        [CAMERA_UNPROVEN]    = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
+        [CAMERA_LEFT_ALONE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_UNREADABLE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_FAILED]      = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
+        [CAMERA_INHIBITED]   = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
 };
 
 static bool is_attached(enum camera_state state)
@@ -58,8 +62,11 @@ static bool is_attached(enum camera_state state)
         case CAMERA_BOOTING:
                 return false;
         case CAMERA_CONFIRMING:         /* first attached, then awaited */
+        case CAMERA_RESTARTING:         /* likewise */
         case CAMERA_PASSING:
+        case CAMERA_STAYING:
         case CAMERA_RUNNING:
+        case CAMERA_CALLING:
         case CAMERA_OPENING:
         case CAMERA_BLOCKED:
         case CAMERA_EXAMINING:
@@ -72,6 +79,7 @@ static bool is_attached(enum camera_state state)
         case CAMERA_LEFT_ALONE:
         case CAMERA_UNREADABLE:
         case CAMERA_FAILED:
+        case CAMERA_INHIBITED:
         case _CAMERA_STATE_MAX:
                 return true;
         }
@@ -81,7 +89,7 @@ static bool is_attached(enum camera_state state)
 static bool arms_timer(enum camera_effect effect)
 {
         return effect == EFFECT_AWAIT_RUNTIME || effect == EFFECT_AWAIT_LEAVING || effect == EFFECT_RETRY_LATER ||
-               effect == EFFECT_AWAIT_RETURN;
+               effect == EFFECT_AWAIT_RETURN || effect == EFFECT_PASS || effect == EFFECT_AWAIT_BOOTLOADER;
 }
 
 static void check(enum camera_state state, enum camera_event event, enum camera_state next, enum camera_effect effect)
@@ -131,7 +139,7 @@ static void sightings(void **unused)
                 enum camera_state state = (enum camera_state)s;
 
                 check(state, EVENT_SEEN_RUNTIME, CAMERA_RUNNING, EFFECT_ARRIVED);
-                check(state, EVENT_SEEN_BOOTLOADER, CAMERA_PASSING, EFFECT_CLOSE);
+                check(state, EVENT_SEEN_BOOTLOADER, CAMERA_PASSING, EFFECT_PASS);
                 check(state, EVENT_SEEN_WANTED, CAMERA_OPENING, EFFECT_OPEN);
                 check(state, EVENT_SEEN_ROM, CAMERA_OPENING, EFFECT_OPEN);
                 check(state, EVENT_SEEN_ROM_UNPROVEN, CAMERA_UNPROVEN, EFFECT_CLOSE);
@@ -147,7 +155,7 @@ static void gone_is_gone(void **unused)
                 for (int e = EVENT_GONE; e <= EVENT_GONE_EXCUSED; e++) {
                         struct transition t = camera_state_next((enum camera_state)s, (enum camera_event)e);
 
-                        if (t.next != CAMERA_CONFIRMING && is_attached(t.next))
+                        if (t.next != CAMERA_CONFIRMING && t.next != CAMERA_RESTARTING && is_attached(t.next))
                                 fail_msg("%s + %s leaves it in %s", camera_state_to_string((enum camera_state)s),
                                          camera_event_to_string((enum camera_event)e), camera_state_to_string(t.next));
                         /* Something is awaited, with a deadline, or nothing is. */
@@ -209,6 +217,27 @@ static void every_timer_ends(void **unused)
                         /* And whatever is not a waiting of its own does not pass the deadline on. */
                         assert_false(arms_timer(after.effect));
                 }
+}
+
+/* Nobody is called but who runs, and who is being called has a way out of it whatever happens. */
+static void calls(void **unused)
+{
+        (void)unused;
+        for (int s = 0; s < _CAMERA_STATE_MAX; s++)
+                for (int e = 0; e < _CAMERA_EVENT_MAX; e++) {
+                        struct transition t = camera_state_next((enum camera_state)s, (enum camera_event)e);
+
+                        if (t.effect == EFFECT_CALL)
+                                assert_true(s == CAMERA_RUNNING && e == EVENT_CALL && t.next == CAMERA_CALLING);
+                        if (t.next == CAMERA_CALLING && s != CAMERA_CALLING)
+                                assert_int_equal(t.effect, EFFECT_CALL);
+                        if (t.next == CAMERA_RESTARTING && s != CAMERA_RESTARTING)
+                                assert_true(s == CAMERA_CALLING && t.effect == EFFECT_AWAIT_BOOTLOADER);
+                }
+        assert_int_equal(camera_state_next(CAMERA_CALLING, EVENT_CALL_FAILED).next, CAMERA_RUNNING);
+        assert_int_equal(camera_state_next(CAMERA_RESTARTING, EVENT_CALL_FAILED).next, CAMERA_RUNNING);
+        assert_int_equal(camera_state_next(CAMERA_RESTARTING, EVENT_DEADLINE).next, CAMERA_WAITING);
+        assert_int_equal(camera_state_next(CAMERA_RESTARTING, EVENT_SEEN_WANTED).next, CAMERA_OPENING);
 }
 
 static void nothing_is_a_trap(void **unused)
@@ -335,6 +364,7 @@ int main(void)
                 { "/camera-state/silence-is-not-invented", silence_is_not_invented, NULL, NULL, NULL },
                 { "/camera-state/sessions-are-closed", sessions_are_closed, NULL, NULL, NULL },
                 { "/camera-state/every-timer-ends", every_timer_ends, NULL, NULL, NULL },
+                { "/camera-state/calls", calls, NULL, NULL, NULL },
                 { "/camera-state/nothing-is-a-trap", nothing_is_a_trap, NULL, NULL, NULL },
                 { "/camera-state/names", names, NULL, NULL, NULL },
                 { "/camera-state/the-document-says-what-the-program-does", document, NULL, NULL, NULL },

@@ -57,6 +57,27 @@ static void found_by_port_and_by_whole_id(void **state)
         assert_found("200364500000", two, 2, 1);
 }
 
+static void found_by_label(void **state)
+{
+        static const struct name_candidate some[] = {
+                { "3-1.2", true, UID_A, UID_A, UID_A, "Bench 7" },
+                { "3-10", true, UID_B, UID_B, UID_B, "3-4" },
+                { "3-4", true, "", "P:3-4", "200364500000", NULL },
+                { "3-5", true, "", "P:3-5", "ABC", "bin" },
+                { "3-6", true, "", "P:3-6", "bin", "" },
+        };
+
+        assert_found("bench 7", some, 5, 0);
+        assert_found("be", some, 5, 0);
+        /* What is called like a port is not at that port. */
+        assert_found("3-4", some, 5, 2);
+        assert_not_found("3-4", some, 2, NAME_NONE);
+        /* One's label and another's serial: in doubt neither. */
+        assert_not_found("bin", some, 5, NAME_AMBIGUOUS);
+        assert_not_found("b", some, 5, NAME_AMBIGUOUS);
+        assert_not_found("", some, 5, NAME_NONE);
+}
+
 static void found_by_unique_prefix(void **state)
 {
         assert_found("2003", two, 2, 1);
@@ -121,6 +142,7 @@ int main(void)
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(ports_are_recognised),
                 cmocka_unit_test(found_by_port_and_by_whole_id),
+                cmocka_unit_test(found_by_label),
                 cmocka_unit_test(found_by_unique_prefix),
                 cmocka_unit_test(a_port_is_never_the_beginning_of_another),
                 cmocka_unit_test(nothing_is_nobody),

@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -204,16 +205,97 @@ static void files(void **state)
         assert_true(fd >= 0);
         assert_int_equal(write(fd, "[recovery]\nautomatic=no\n", 24), 24);
         close(fd);
+        config_free(&config);
         assert_int_equal(config_load(&config, path), 0);
         assert_false(config.automatic);
         unlink(path);
 
         lines[0] = '\0';
         log_set_sink(sink, NULL);
-        assert_int_equal(config_load(&config, "/tmp"), -EINVAL);
+        config_free(&config);
+        assert_int_equal(config_load(&config, "/tmp"), 1);
         log_set_sink(NULL, NULL);
         assert_non_null(strstr(lines, "/tmp: cannot be read"));
         assert_true(config.automatic);
+}
+
+static void write_file(const char *directory, const char *name, const char *text)
+{
+        _cleanup_free_ char *path = NULL;
+        FILE *file;
+
+        assert_true(asprintf(&path, "%s/%s", directory, name) > 0);
+        file = fopen(path, "w");
+        assert_non_null(file);
+        assert_true(fputs(text, file) >= 0);
+        assert_int_equal(fclose(file), 0);
+}
+
+static void drop_ins(void **state)
+{
+        char directory[] = "/tmp/test-config.XXXXXX";
+        static const char *const names[] = {
+                "camrescue.conf", "camrescue.conf.d/10-site.conf", "camrescue.conf.d/20-lab.conf", "camrescue.conf.d/.hidden.conf",
+                "camrescue.conf.d/notes.txt",
+        };
+        _cleanup_free_ char *path = NULL, *sub = NULL;
+
+        assert_non_null(mkdtemp(directory));
+        assert_true(asprintf(&path, "%s/camrescue.conf", directory) > 0 && asprintf(&sub, "%s.d", path) > 0);
+        assert_int_equal(mkdir(sub, 0755), 0);
+        write_file(directory, names[0], "[recovery]\nautomatic=no\nsaved-quota=1M\n[firmware]\npin.OPENMV3=4.8.1\n"
+                                        "[camera 1-1]\nautomatic=yes\n");
+        write_file(directory, names[1], "[recovery]\nautomatic=yes\n[camera 1-1]\nautomatic=no\n[camera 1-2]\nautomatic=no\n");
+        write_file(directory, names[2], "[firmware]\npin.openmv3=5.0.0\nnonsense\n[daemon]\nexit-on-idle=10min\n");
+        write_file(directory, names[3], "[recovery]\nsaved-quota=3M\n");
+        write_file(directory, names[4], "[recovery]\nsaved-quota=4M\n");
+
+        config_free(&config);
+        lines[0] = '\0';
+        log_set_sink(sink, NULL);
+        assert_int_equal(config_load(&config, path), 1);
+        log_set_sink(NULL, NULL);
+        /* The wrong line is named with the file that it stands in. */
+        assert_non_null(strstr(lines, "20-lab.conf:3: "));
+        assert_true(config.automatic);
+        assert_int_equal(config.saved_quota, 1 << 20);
+        assert_string_equal(config_pin(&config, "OPENMV3"), "5.0.0");
+        assert_int_equal(config.n_pins, 1);
+        assert_int_equal(config_camera_automatic(&config, NULL, NULL, "1-1"), 0);
+        assert_int_equal(config.n_cameras, 2);
+        assert_int_equal(config.exit_on_idle, UINT64_C(600000000));
+
+        for (size_t i = 0; i < ELEMENTSOF(names); i++) {
+                _cleanup_free_ char *file = NULL;
+
+                assert_true(asprintf(&file, "%s/%s", directory, names[i]) > 0);
+                assert_int_equal(unlink(file), 0);
+        }
+        assert_int_equal(rmdir(sub), 0);
+        assert_int_equal(rmdir(directory), 0);
+}
+
+static void durations(void **state)
+{
+        static const struct { const char *text; uint64_t us; } right[] = {
+                { "no", 0 }, { "0", 0 }, { "90", 90000000 }, { "90s", 90000000 }, { "1sec", 1000000 }, { "10min", 600000000 },
+                { "2h", UINT64_C(7200000000) },
+        };
+        static const char *const wrong[] = { "yes", "-1", "min", "10 min", "10x", "99999999999999999999", "1.5h", "0x10" };
+        char text[64];
+
+        for (size_t i = 0; i < ELEMENTSOF(right); i++) {
+                snprintf(text, sizeof(text), "[daemon]\nexit-on-idle=%s\n", right[i].text);
+                assert_int_equal(parse(text), 0);
+                assert_int_equal(config.exit_on_idle, right[i].us);
+        }
+        for (size_t i = 0; i < ELEMENTSOF(wrong); i++) {
+                snprintf(text, sizeof(text), "[daemon]\nexit-on-idle=%s\n", wrong[i]);
+                assert_int_equal(parse(text), 1);
+                assert_int_equal(config.exit_on_idle, 0);
+        }
+        assert_int_equal(parse("[daemon]\nexit-on-idle=1h\nexit-on-idle=2h\n"), 1);
+        assert_int_equal(parse("[daemon]\nautomatic=yes\n"), 1);
 }
 
 static void example(void **state)
@@ -224,8 +306,10 @@ static void example(void **state)
 
         assert_true(asprintf(&path, "%s/systemd/camrescue.conf", srcdir ? srcdir : ".") > 0);
         config_init(&expected);
+        config_free(&config);
         assert_int_equal(config_load(&config, path), 0);
         assert_int_equal(config.automatic, expected.automatic);
+        assert_int_equal(config.exit_on_idle, expected.exit_on_idle);
         assert_int_equal(config.saved_quota, expected.saved_quota);
         assert_int_equal(config.n_cameras, 0);
         assert_int_equal(config.n_pins, 0);
@@ -243,6 +327,8 @@ int main(void)
                 { "pins of boards that are not known are named", pins_of_boards, NULL, NULL, NULL },
                 { "there may be many cameras, and a pin for each board", many, NULL, NULL, NULL },
                 { "no file is the defaults, an unreadable one is said", files, NULL, NULL, NULL },
+                { "a drop-in overrides, setting by setting", drop_ins, NULL, NULL, NULL },
+                { "how long an idle daemon stays", durations, NULL, NULL, NULL },
                 { "the example says the defaults", example, NULL, NULL, NULL },
         };
 

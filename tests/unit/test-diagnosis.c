@@ -14,6 +14,7 @@
 
 #include "base/cleanup.h"
 #include "core/diagnosis.h"
+#include "core/inhibit.h"
 
 /* The longest that there are: SERIAL_MAX, PORT_PATH_MAX and CAMERA_KEY_MAX allow no more. */
 #define LONGEST_NAME "P:3-1.4.2.1.3.7.4.2.1.3.7.4.2.1"
@@ -44,7 +45,7 @@ static void quiet_states(void **unused)
 {
         static const enum camera_state quiet[] = {
                 CAMERA_ABSENT, CAMERA_PASSING, CAMERA_BOOTING, CAMERA_RUNNING, CAMERA_OPENING, CAMERA_EXAMINING,
-                CAMERA_UPDATING, CAMERA_RELEASING, CAMERA_CONFIRMING,
+                CAMERA_UPDATING, CAMERA_RELEASING, CAMERA_CONFIRMING, CAMERA_CALLING, CAMERA_RESTARTING,
         };
 
         (void)unused;
@@ -84,6 +85,72 @@ static void waiting(void **unused)
         facts = facts_in(CAMERA_RUNNING);
         facts.update_open = true;
         expect(&facts, DIAGNOSIS_WAITING_FOR_REPLUG, "update", "plug it in again");
+}
+
+static void calls(void **unused)
+{
+        static const struct {
+                enum call_trouble trouble;
+                const char *text;
+        } troubles[] = {
+                { CALL_NO_PORT, "no serial port" }, { CALL_NO_ANSWER, "does not answer" }, { CALL_OTHER_CAMERA, "another camera" },
+                { CALL_STAYED, "did not" }, { CALL_NOT_BACK, "was not seen" },
+        };
+        struct diagnosis_facts facts = facts_in(CAMERA_RUNNING);
+
+        (void)unused;
+        for (size_t i = 0; i < ELEMENTSOF(troubles); i++) {
+                facts.trouble = troubles[i].trouble;
+                facts.update_open = true;
+                expect(&facts, DIAGNOSIS_WAITING_FOR_REPLUG, troubles[i].text, "plug it in again");
+                facts.update_open = false;              /* cancelled: nothing is wrong with a camera that runs */
+                expect(&facts, DIAGNOSIS_NONE, NULL, NULL);
+        }
+        facts = facts_in(CAMERA_CALLING);
+        facts.update_open = true;
+        expect(&facts, DIAGNOSIS_NONE, NULL, NULL);
+        facts.trouble = CALL_BUSY;
+        expect(&facts, DIAGNOSIS_BUSY, "another program has its serial port", "Close that program");
+        facts.trouble = CALL_NO_PERMISSION;
+        expect(&facts, DIAGNOSIS_NO_PERMISSION, "not accessible", "udev rules");
+        facts = facts_in(CAMERA_WAITING);
+        facts.trouble = CALL_NOT_BACK;
+        expect(&facts, DIAGNOSIS_AWAITED, "told to restart", "plug it in again");
+        facts = facts_in(CAMERA_STAYING);
+        expect(&facts, DIAGNOSIS_STAYS_IN_BOOTLOADER, "stays in its bootloader", "camrescue update 34303639330D5113001F002A");
+}
+
+/* What would go on by itself waits for them; what needs a hand says so all the same. */
+static void held_back(void **unused)
+{
+        static const enum camera_state held[] = { CAMERA_INHIBITED, CAMERA_WAITING, CAMERA_BLOCKED, CAMERA_RUNNING };
+        char who[INHIBITOR_WHO_MAX], why[INHIBITOR_WHY_MAX];
+        struct diagnosis_facts facts;
+        struct diagnosis d;
+
+        (void)unused;
+        for (size_t i = 0; i < ELEMENTSOF(held); i++) {
+                facts = facts_in(held[i]);
+                facts.update_open = true;
+                facts.inhibited_by = "OpenMV IDE";
+                facts.inhibited_why = "updating the firmware";
+                expect(&facts, DIAGNOSIS_INHIBITED, "held back by OpenMV IDE: updating the firmware", "when OpenMV IDE lets go");
+        }
+        facts = facts_in(CAMERA_RUNNING);
+        facts.inhibited_by = facts.inhibited_why = "x";
+        expect(&facts, DIAGNOSIS_NONE, NULL, NULL);
+        facts.state = CAMERA_NO_FIRMWARE;
+        expect(&facts, DIAGNOSIS_NO_FIRMWARE, NULL, "camrescue firmware import");
+
+        memset(who, 'w', sizeof(who) - 1);
+        memset(why, 'y', sizeof(why) - 1);
+        who[sizeof(who) - 1] = why[sizeof(why) - 1] = '\0';
+        facts = facts_in(CAMERA_WAITING);
+        facts.inhibited_by = who;
+        facts.inhibited_why = why;
+        d = diagnosis_of(&facts);
+        assert_non_null(strstr(d.text, why));
+        assert_int_equal(d.advice[strlen(d.advice) - 1], '.');
 }
 
 static void rom(void **unused)
@@ -139,8 +206,13 @@ static void hands_needed(void **unused)
         expect(&facts, DIAGNOSIS_NOT_HANDLED, NULL, NULL);
         facts = facts_in(CAMERA_FAILED);
         expect(&facts, DIAGNOSIS_IGNORES_DETACH, "does not leave", "Unplug");
-        facts.detail = "writing: write-refused (errWRITE)";
+        facts.failure = FAILURE_DEVICE;
+        facts.detail = "its flash could not be written (errWRITE)";
         expect(&facts, DIAGNOSIS_FAILED, "errWRITE", "Unplug");
+        facts.update_failed = true;
+        expect(&facts, DIAGNOSIS_FAILED, "errWRITE", "camrescue retry");
+        facts.failure = FAILURE_STATE_DIRECTORY;
+        expect(&facts, DIAGNOSIS_STATE_DIRECTORY, NULL, "Make room");
         facts = facts_in(CAMERA_ASKING);
         expect(&facts, DIAGNOSIS_REFUSED, "stopped", "camrescue recover");
         facts.looked = true;
@@ -210,6 +282,8 @@ int main(void)
                 { "/diagnosis/nothing-to-say-while-it-goes-well", quiet_states, NULL, NULL, NULL },
                 { "/diagnosis/silent", silent, NULL, NULL, NULL },
                 { "/diagnosis/waiting", waiting, NULL, NULL, NULL },
+                { "/diagnosis/calls", calls, NULL, NULL, NULL },
+                { "/diagnosis/held-back", held_back, NULL, NULL, NULL },
                 { "/diagnosis/rom", rom, NULL, NULL, NULL },
                 { "/diagnosis/hands-needed", hands_needed, NULL, NULL, NULL },
                 { "/diagnosis/every-reason-has-a-sentence", every_reason, NULL, NULL, NULL },

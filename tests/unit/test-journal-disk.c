@@ -152,7 +152,7 @@ static void on_answer(void *userdata, int error)
 
 static void put_and_sync(struct world *world, unsigned unit)
 {
-        assert_int_equal(journal_put_wear(world->journal, "u1", "FIRMWARE", unit, 1), 0);
+        assert_int_equal(journal_put_units(world->journal, "u1", "FIRMWARE", unit, 1, &(struct unit_record){ .erases = 1 }), 0);
         assert_int_equal(journal_sync(world->journal, on_answer, world), 0);
 }
 
@@ -224,7 +224,7 @@ static void *open_gate_when_somebody_waits(void *userdata)
         return NULL;
 }
 
-static int on_wear(void *userdata, const char *partition, unsigned unit, unsigned erases)
+static int on_unit(void *userdata, const char *partition, unsigned unit, const struct unit_record *record)
 {
         *(unsigned *)userdata += 1;
         return 0;
@@ -239,7 +239,7 @@ static void end_waits_for_a_slow_disk(void **state)
         gate_set(true);
         put_and_sync(world, 0);
         world_run(world, until_a_sync_waits);
-        assert_int_equal(journal_put_wear(world->journal, "u1", "FIRMWARE", 1, 1), 0);
+        assert_int_equal(journal_put_units(world->journal, "u1", "FIRMWARE", 1, 1, &(struct unit_record){ .erases = 1 }), 0);
         assert_int_equal(journal_sync(world->journal, on_end, NULL), 0);
 
         assert_int_equal(pthread_create(&thread, NULL, open_gate_when_somebody_waits, NULL), 0);
@@ -251,7 +251,7 @@ static void end_waits_for_a_slow_disk(void **state)
         world->loop = (timer_deinit(&world->tick), timer_deinit(&world->deadline), loop_free(world->loop));
         assert_int_equal(loop_new(&world->loop), 0);
         assert_int_equal(journal_open(world->loop, world->directory, &world->journal), 0);
-        assert_int_equal(journal_each_wear(world->journal, "u1", on_wear, &n), 0);
+        assert_int_equal(journal_each_unit(world->journal, "u1", on_unit, &n), 0);
         assert_int_equal(n, 2);
 }
 

@@ -211,7 +211,7 @@ static struct update_record update_n(unsigned n, const char *state)
         struct update_record record = {
                 .camera = "34303639330D5113001F0001", .wish = "unattended", .version = "5.0.0", .reason = "version it last ran",
                 .word_romfs = true, .word_filesystem = false, .word_replace = true, .outcome = "", .message = "",
-                .attempts = n, .started = 1704067200000000 + (uint64_t)n, .ended = 1704067201000000 + (uint64_t)n, .n_images = 2,
+                .attempts = n, .failures = n + 1, .begun = n % 2, .started = 1704067200000000 + (uint64_t)n, .ended = 1704067201000000 + (uint64_t)n, .n_images = 2,
                 .images = { { .partition = "HP", .digest = digest_n(n), .size = 3145728 },
                             { .partition = "HE", .digest = digest_n(n + 1), .size = UINT32_MAX } },
         };
@@ -237,10 +237,10 @@ static struct saved_record saved_n(unsigned n)
 #define MANY 2048
 
 struct memories {
-        size_t n_cameras, n_updates, n_wear, n_firmware, n_saved, n_history;
+        size_t n_cameras, n_updates, n_units, n_firmware, n_saved, n_history;
         struct camera_record cameras[MANY];
         struct update_record updates[MANY];
-        struct { char partition[16]; unsigned unit, erases; } wear[MANY];
+        struct { char partition[16]; unsigned unit; struct unit_record record; } units[MANY];
         struct firmware_record firmware[MANY];
         struct saved_record saved[MANY];
         struct { uint64_t wall; char event[32], text[256]; } history[MANY];
@@ -262,13 +262,13 @@ static int on_update(void *userdata, const struct update_record *record)
         return 0;
 }
 
-static int on_wear(void *userdata, const char *partition, unsigned unit, unsigned erases)
+static int on_unit(void *userdata, const char *partition, unsigned unit, const struct unit_record *record)
 {
         struct memories *memory = userdata;
 
-        strcpy(memory->wear[memory->n_wear].partition, partition);
-        memory->wear[memory->n_wear].unit = unit;
-        memory->wear[memory->n_wear++].erases = erases;
+        strcpy(memory->units[memory->n_units].partition, partition);
+        memory->units[memory->n_units].unit = unit;
+        memory->units[memory->n_units++].record = *record;
         return 0;
 }
 
@@ -298,7 +298,7 @@ static int on_history(void *userdata, uint64_t wall, const char *event, const ch
         return 0;
 }
 
-/* What the journal remembers; wear of update u1, history of camera 1. */
+/* What the journal remembers; erase units of update u1, history of camera 1. */
 static const struct memories *recall(struct world *world)
 {
         static struct memories memory;
@@ -306,7 +306,7 @@ static const struct memories *recall(struct world *world)
         memset(&memory, 0, sizeof(memory));
         assert_int_equal(journal_each_camera(world->journal, on_camera, &memory), 0);
         assert_int_equal(journal_each_update(world->journal, on_update, &memory), 0);
-        assert_int_equal(journal_each_wear(world->journal, "u1", on_wear, &memory), 0);
+        assert_int_equal(journal_each_unit(world->journal, "u1", on_unit, &memory), 0);
         assert_int_equal(journal_each_firmware(world->journal, on_firmware, &memory), 0);
         assert_int_equal(journal_each_saved(world->journal, on_saved, &memory), 0);
         assert_int_equal(journal_each_history(world->journal, camera_n(1).key, MANY, on_history, &memory), 0);
@@ -344,9 +344,9 @@ static const char *describe_camera(unsigned which, struct camera_record r)
 
 static const char *describe_update(unsigned which, struct update_record r)
 {
-        return describe(which, "%s|%s|%s|%s|%s|%d|%d|%d|%s|%s|%s|%u|%" PRIu64 "|%" PRIu64 "|%zu|%s|%s|%u|%s|%s|%u", r.id, r.camera,
+        return describe(which, "%s|%s|%s|%s|%s|%d|%d|%d|%s|%s|%s|%u|%u|%d|%" PRIu64 "|%" PRIu64 "|%zu|%s|%s|%u|%s|%s|%u", r.id, r.camera,
                         r.wish, r.version, r.reason, r.word_romfs, r.word_filesystem, r.word_replace, r.state, r.outcome,
-                        r.message, r.attempts, r.started, r.ended, r.n_images, r.images[0].partition,
+                        r.message, r.attempts, r.failures, r.begun, r.started, r.ended, r.n_images, r.images[0].partition,
                         hex_of(&r.images[0].digest), r.images[0].size, r.images[1].partition, hex_of(&r.images[1].digest),
                         r.images[1].size);
 }
@@ -364,6 +364,11 @@ static const char *describe_saved(unsigned which, struct saved_record r)
 
 #define assert_same(what, a, b) assert_string_equal(describe_##what(0, (a)), describe_##what(1, (b)))
 
+static int put_unit(struct journal *journal, const char *partition, unsigned unit, unsigned erases)
+{
+        return journal_put_units(journal, "u1", partition, unit, 1, &(struct unit_record){ .erases = erases, .proven = erases >= 20 });
+}
+
 static int try_put_one_of_each(struct journal *journal)
 {
         struct camera_record camera = camera_n(1);
@@ -372,7 +377,7 @@ static int try_put_one_of_each(struct journal *journal)
         struct saved_record saved = saved_n(1);
 
         return journal_put_camera(journal, &camera) | journal_put_update(journal, &update) |
-               journal_put_wear(journal, "u1", "FIRMWARE", 7, 20) | journal_put_firmware(journal, &firmware) |
+               put_unit(journal, "FIRMWARE", 7, 20) | journal_put_firmware(journal, &firmware) |
                journal_put_saved(journal, &saved) |
                journal_put_history(journal, camera.key, 42, "silent-boot", "nothing followed");
 }
@@ -388,10 +393,11 @@ static void assert_one_of_each(const struct memories *memory)
         assert_same(camera, memory->cameras[0], camera_n(1));
         assert_int_equal(memory->n_updates, 1);
         assert_same(update, memory->updates[0], update_n(1, "open"));
-        assert_int_equal(memory->n_wear, 1);
-        assert_string_equal(memory->wear[0].partition, "FIRMWARE");
-        assert_int_equal(memory->wear[0].unit, 7);
-        assert_int_equal(memory->wear[0].erases, 20);
+        assert_int_equal(memory->n_units, 1);
+        assert_string_equal(memory->units[0].partition, "FIRMWARE");
+        assert_int_equal(memory->units[0].unit, 7);
+        assert_int_equal(memory->units[0].record.erases, 20);
+        assert_true(memory->units[0].record.proven);
         assert_int_equal(memory->n_firmware, 1);
         assert_same(firmware, memory->firmware[0], firmware_n(1));
         assert_int_equal(memory->n_saved, 1);
@@ -489,15 +495,15 @@ static void the_last_put_wins(void **state)
         for (unsigned n = 0; n < 10; n++) {
                 record.layout = (uint8_t)n;
                 assert_int_equal(journal_put_camera(world->journal, &record), 0);
-                assert_int_equal(journal_put_wear(world->journal, "u1", "HP", 3, n), 0);
+                assert_int_equal(put_unit(world->journal, "HP", 3, n), 0);
                 if (n == 4)
                         assert_int_equal(world_sync(world), 0);
         }
         world_restart(world);
         assert_int_equal(recall(world)->n_cameras, 1);
         assert_int_equal(recall(world)->cameras[0].layout, 9);
-        assert_int_equal(recall(world)->n_wear, 1);
-        assert_int_equal(recall(world)->wear[0].erases, 9);
+        assert_int_equal(recall(world)->n_units, 1);
+        assert_int_equal(recall(world)->units[0].record.erases, 9);
 }
 
 static void a_put_is_not_moved_past_a_rename(void **state)
@@ -627,17 +633,52 @@ static void update_numbers_are_never_given_twice(void **state)
         assert_int_equal(journal_last_update_number(world->journal), 500);
 }
 
-static void wear_ends_with_its_update(void **state)
+/* The next update of that camera goes on counting them, also after a restart. */
+static void units_of_what_was_given_up_stay(void **state)
 {
         struct world *world = *state;
 
         world_start(world);
         put_one_of_each(world->journal);
-        assert_int_equal(world_sync(world), 0);
-        assert_int_equal(recall(world)->n_wear, 1);
         put_update(world, 1, "failed");
+        world_restart(world);
+        assert_int_equal(recall(world)->n_units, 1);
+        put_update(world, 1, "done");
+        world_restart(world);
+        assert_int_equal(recall(world)->n_units, 0);
+}
+
+static void units_are_forgotten_with_their_update(void **state)
+{
+        struct world *world = *state;
+
+        world_start(world);
+        put_one_of_each(world->journal);
+        put_update(world, 1, "failed");
+        for (unsigned n = 2; n < 110; n++)
+                put_update(world, n, "failed");
         assert_int_equal(world_sync(world), 0);
-        assert_int_equal(recall(world)->n_wear, 0);
+        assert_int_equal(recall(world)->n_updates, 100);
+        assert_int_equal(recall(world)->n_units, 0);
+}
+
+static void units_are_put_by_the_partition(void **state)
+{
+        static struct unit_record units[1000];
+        struct world *world = *state;
+
+        for (unsigned n = 0; n < ELEMENTSOF(units); n++)
+                units[n] = (struct unit_record){ .erases = n % 21, .proven = n % 3 == 0 };
+        world_start(world);
+        assert_int_equal(journal_put_units(world->journal, "u1", "ROMFS0", 0, ELEMENTSOF(units), units), 0);
+        assert_int_equal(put_unit(world->journal, "ROMFS0", 5, 20), 0);
+        world_restart(world);
+        assert_int_equal(recall(world)->n_units, ELEMENTSOF(units));
+        for (unsigned n = 0; n < ELEMENTSOF(units); n++) {
+                assert_int_equal(recall(world)->units[n].unit, n);
+                assert_int_equal(recall(world)->units[n].record.erases, n == 5 ? 20 : n % 21);
+                assert_int_equal(recall(world)->units[n].record.proven, n == 5 || n % 3 == 0);
+        }
 }
 
 static void history_is_bounded_and_newest_first(void **state)
@@ -652,6 +693,78 @@ static void history_is_bounded_and_newest_first(void **state)
         assert_int_equal(recall(world)->n_history, 200);
         assert_int_equal(recall(world)->history[0].wall, 299);
         assert_int_equal(recall(world)->history[199].wall, 100);
+}
+
+struct told {
+        unsigned answers;
+        int error;
+        size_t n;
+        struct history_line lines[MANY];
+};
+
+static void on_lines(void *userdata, int error, const struct history_line *lines, size_t n)
+{
+        struct told *told = userdata;
+
+        told->answers++;
+        told->error = error;
+        told->n = n;
+        memcpy(told->lines, lines, n * sizeof(*lines));
+}
+
+/* Also what is not in the database yet: what waits, and what flies at this moment. */
+static void history_is_read_without_waiting_for_the_disk(void **state)
+{
+        static struct told told;
+        struct world *world = *state;
+
+        memset(&told, 0, sizeof(told));
+        world_start(world);
+        for (unsigned n = 0; n < 10; n++)
+                assert_int_equal(journal_put_history(world->journal, camera_n(1).key, n, "seen", "kept"), 0);
+        world_restart(world);
+        assert_int_equal(journal_put_history(world->journal, camera_n(1).key, 10, "seen", "waits"), 0);
+        assert_int_equal(journal_put_history(world->journal, camera_n(2).key, 11, "seen", "another's"), 0);
+        assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 200, on_lines, &told), 0);
+        loop_advance(world->loop, 0);
+        assert_int_equal(told.answers, 1);
+        assert_int_equal(told.error, 0);
+        assert_int_equal(told.n, 11);
+        assert_string_equal(told.lines[0].text, "waits");
+        for (unsigned n = 0; n < 11; n++)
+                assert_int_equal(told.lines[n].wall, 10 - n);
+
+        /* A disk that needs a second: asked for while a batch flies, and once more after a put that comes too late for it. */
+        loop_set_work_delay(world->loop, 1 * SEC);
+        loop_advance(world->loop, 100 * MSEC);
+        assert_int_equal(journal_put_history(world->journal, camera_n(1).key, 11, "seen", "later"), 0);
+        assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 3, on_lines, &told), 0);
+        loop_advance(world->loop, 10 * SEC);
+        loop_set_work_delay(world->loop, 0);
+        assert_int_equal(told.answers, 2);
+        assert_int_equal(told.n, 3);
+        for (unsigned n = 0; n < 3; n++)
+                assert_int_equal(told.lines[n].wall, 11 - n);
+}
+
+static void history_that_nobody_wants_any_more(void **state)
+{
+        static struct told told;
+        struct world *world = *state;
+
+        memset(&told, 0, sizeof(told));
+        world_start(world);
+        put_one_of_each(world->journal);
+        assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 200, on_lines, &told), 0);
+        journal_read_cancel(world->journal, &told);
+        loop_advance(world->loop, 1 * SEC);
+        assert_int_equal(told.answers, 0);
+
+        /* And with the journal's own end in between. */
+        assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 200, on_lines, &told), 0);
+        world_restart(world);
+        loop_advance(world->loop, 1 * SEC);
+        assert_int_equal(told.answers, 0);
 }
 
 /* --- syncs --- */
@@ -677,9 +790,9 @@ static void progress_costs_no_fsync(void **state)
         assert_int_equal(world_sync(world), 0);
         syncs = disk_syncs();
         for (unsigned n = 0; n < 20; n++) {
-                assert_int_equal(journal_put_wear(world->journal, "u1", "HP", n, 1), 0);
+                assert_int_equal(put_unit(world->journal, "HP", n, 1), 0);
                 loop_advance(world->loop, 200 * MSEC);
-                assert_int_equal(recall(world)->n_wear, n + 2);
+                assert_int_equal(recall(world)->n_units, n + 2);
         }
         assert_int_equal(disk_syncs(), syncs);
 
@@ -699,7 +812,7 @@ static void several_syncs_share_one_commit(void **state)
         syncs = disk_syncs();
         world->answers = 0;
         for (unsigned n = 0; n < 50; n++) {
-                assert_int_equal(journal_put_wear(world->journal, "u1", "HP", n, 1), 0);
+                assert_int_equal(put_unit(world->journal, "HP", n, 1), 0);
                 assert_int_equal(journal_sync(world->journal, on_answer, world), 0);
         }
         loop_advance(world->loop, 100 * MSEC);
@@ -978,7 +1091,7 @@ static void live_and_confirm(struct world *world, int confirm)
                 uint8_t byte = (uint8_t)n;
 
                 if (journal_put_camera(world->journal, &camera) < 0 ||
-                    journal_put_wear(world->journal, "u1", "HP", n, n) < 0 ||
+                    put_unit(world->journal, "HP", n, n) < 0 ||
                     journal_put_update(world->journal, &update) < 0 ||
                     (n > 2 && journal_put_update(world->journal, &before) < 0))
                         _exit(1);
@@ -1034,11 +1147,11 @@ static bool live_until(struct world *world, unsigned operation, bool torn)
                 fail_msg("power cut at operation %u%s: %u steps confirmed, %zu there", operation, torn ? " (torn)" : "",
                          confirmed, memory->n_cameras);
         assert_int_equal(memory->n_updates, memory->n_cameras);
-        assert_int_equal(memory->n_wear, memory->n_cameras);
+        assert_int_equal(memory->n_units, memory->n_cameras);
         assert_int_equal(journal_last_update_number(world->journal), memory->n_cameras);
         for (unsigned n = 0; n < memory->n_cameras; n++) {
                 assert_same(camera, memory->cameras[n], camera_n(n + 1));
-                assert_int_equal(memory->wear[n].erases, n + 1);
+                assert_int_equal(memory->units[n].record.erases, n + 1);
         }
         assert_true(journal_writable(world->journal));
         put_update(world, 1000, "open");
@@ -1326,6 +1439,71 @@ static void foreign_database_is_set_aside(void **state)
         set_aside_untouched(world);
 }
 
+/* As the first release left it. */
+static const char first_version[] =
+        "CREATE TABLE cameras (key TEXT PRIMARY KEY, board TEXT NOT NULL, port TEXT NOT NULL, runtime_serial TEXT NOT NULL,"
+        " rom_serial TEXT NOT NULL, label TEXT NOT NULL, firmware_version TEXT NOT NULL, firmware BLOB NOT NULL CHECK"
+        " (length(firmware) = 32), bootloader BLOB NOT NULL CHECK (length(bootloader) = 32), bootloader_device INTEGER NOT NULL"
+        " CHECK (bootloader_device BETWEEN 0 AND 65535), layout INTEGER NOT NULL CHECK (layout BETWEEN 0 AND 255), automatic"
+        " INTEGER NOT NULL CHECK (automatic BETWEEN -1 AND 1), suspect INTEGER NOT NULL CHECK (suspect IN (0, 1)), first_seen"
+        " INTEGER NOT NULL, last_seen INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE updates (id TEXT PRIMARY KEY, number INTEGER NOT NULL, camera TEXT NOT NULL, wish TEXT NOT NULL, version"
+        " TEXT NOT NULL, reason TEXT NOT NULL, word_romfs INTEGER NOT NULL CHECK (word_romfs IN (0, 1)), word_filesystem INTEGER"
+        " NOT NULL CHECK (word_filesystem IN (0, 1)), word_replace INTEGER NOT NULL CHECK (word_replace IN (0, 1)), state TEXT"
+        " NOT NULL, outcome TEXT NOT NULL, message TEXT NOT NULL, attempts INTEGER NOT NULL, started INTEGER NOT NULL, ended"
+        " INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE update_images (update_id TEXT NOT NULL, position INTEGER NOT NULL, partition TEXT NOT NULL, digest BLOB NOT"
+        " NULL CHECK (length(digest) = 32), size INTEGER NOT NULL, PRIMARY KEY (update_id, position)) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE wear (update_id TEXT NOT NULL, partition TEXT NOT NULL, unit INTEGER NOT NULL, erases INTEGER NOT NULL,"
+        " PRIMARY KEY (update_id, partition, unit)) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE firmware (digest BLOB NOT NULL CHECK (length(digest) = 32), board TEXT NOT NULL, partition TEXT NOT NULL,"
+        " version TEXT NOT NULL, file TEXT NOT NULL, stable INTEGER NOT NULL CHECK (stable IN (0, 1)), pinned INTEGER NOT NULL CHECK"
+        " (pinned IN (0, 1)), size INTEGER NOT NULL, added INTEGER NOT NULL, PRIMARY KEY (digest, board, partition, version))"
+        " STRICT, WITHOUT ROWID;"
+        "CREATE TABLE saved (camera TEXT NOT NULL, partition TEXT NOT NULL, digest BLOB NOT NULL CHECK (length(digest) = 32), size"
+        " INTEGER NOT NULL, saved INTEGER NOT NULL, PRIMARY KEY (camera, partition, digest)) STRICT, WITHOUT ROWID;"
+        "CREATE TABLE history (number INTEGER PRIMARY KEY, camera TEXT NOT NULL, wall INTEGER NOT NULL, event TEXT NOT NULL, text"
+        " TEXT NOT NULL) STRICT;"
+        "CREATE INDEX history_of_camera ON history (camera, number);"
+        "CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;"
+        "INSERT INTO cameras VALUES ('34303639330D5113001F0001', 'OPENMV3', '3-1.2', 'a', 'b', '', '5.0.0', zeroblob(32), zeroblob(32),"
+        " 258, 1, -1, 1, 10, 20);"
+        "INSERT INTO updates VALUES ('u1', 1, '34303639330D5113001F0001', 'update', '5.0.0', 'named', 0, 0, 1, 'open', '', '', 4, 30, 0),"
+        " ('u2', 2, '34303639330D5113001F0001', 'update', '5.0.0', 'named', 0, 0, 1, 'done', 'done', 'fine', 0, 30, 40);"
+        "INSERT INTO update_images VALUES ('u1', 0, 'FIRMWARE', zeroblob(32), 1333696);"
+        "INSERT INTO wear VALUES ('u1', 'FIRMWARE', 7, 20);"
+        "INSERT INTO counters VALUES ('update', 2);"
+        "PRAGMA journal_mode=WAL; PRAGMA application_id=0x43615231; PRAGMA user_version=1;";
+
+static void first_version_is_migrated(void **state)
+{
+        struct world *world = *state;
+
+        database_with(world, first_version);
+        for (unsigned turn = 0; turn < 2; turn++) {
+                const struct memories *memory;
+
+                world_start(world);
+                assert_int_equal(journal_birth(world->journal), JOURNAL_LOADED);
+                assert_int_equal(world_files(world, "state.db."), 0);
+                memory = recall(world);
+                assert_int_equal(memory->n_cameras, 1);
+                assert_true(memory->cameras[0].suspect);
+                assert_int_equal(memory->n_updates, 2);
+                assert_string_equal(memory->updates[0].id, "u1");
+                assert_int_equal(memory->updates[0].attempts, 4);
+                assert_true(memory->updates[0].begun);
+                assert_int_equal(memory->updates[0].failures, 0);
+                assert_int_equal(memory->updates[0].n_images, 1);
+                assert_false(memory->updates[1].begun);
+                assert_int_equal(memory->n_units, 1);
+                assert_int_equal(memory->units[0].record.erases, 20);
+                assert_false(memory->units[0].record.proven);
+                assert_int_equal(journal_last_update_number(world->journal), 2);
+                world_stop(world);
+        }
+}
+
 static void newer_database_is_set_aside(void **state)
 {
         struct world *world = *state;
@@ -1352,11 +1530,11 @@ static void database_without_our_tables_is_set_aside(void **state)
         assert_one_of_each(recall(world));
 }
 
-static int read_wear_of_it(void *userdata, const struct update_record *record)
+static int read_units_of_it(void *userdata, const struct update_record *record)
 {
         struct world *world = userdata;
 
-        return journal_each_wear(world->journal, record->id, on_wear, NULL);
+        return journal_each_unit(world->journal, record->id, on_unit, NULL);
 }
 
 static void damage_seen_by_a_reader_within_a_reader_is_survived(void **state)
@@ -1366,9 +1544,9 @@ static void damage_seen_by_a_reader_within_a_reader_is_survived(void **state)
         world_start(world);
         put_one_of_each(world->journal);
         world_stop(world);
-        database_with(world, "DROP TABLE wear");
+        database_with(world, "DROP TABLE units");
         world_start(world);
-        assert_int_equal(journal_each_update(world->journal, read_wear_of_it, world), 0);
+        assert_int_equal(journal_each_update(world->journal, read_units_of_it, world), 0);
         assert_int_equal(world_files(world, "state.db.damaged-"), 1);
         put_one_of_each(world->journal);
         assert_int_equal(world_sync(world), 0);
@@ -1408,7 +1586,12 @@ int main(void)
                 CASE("/journal/deleted-records-are-gone", deleted_records_are_gone),
                 CASE("/journal/open-updates-first-then-newest-hundred", open_updates_first_then_the_newest_hundred),
                 CASE("/journal/update-numbers-are-never-given-twice", update_numbers_are_never_given_twice),
-                CASE("/journal/wear-ends-with-its-update", wear_ends_with_its_update),
+                CASE("/journal/units-of-what-was-given-up-stay", units_of_what_was_given_up_stay),
+                CASE("/journal/units-are-forgotten-with-their-update", units_are_forgotten_with_their_update),
+                CASE("/journal/units-are-put-by-the-partition", units_are_put_by_the_partition),
+                CASE("/journal/history-is-read-without-waiting-for-the-disk", history_is_read_without_waiting_for_the_disk),
+                CASE("/journal/history-that-nobody-wants-any-more", history_that_nobody_wants_any_more),
+                CASE("/journal/first-version-is-migrated", first_version_is_migrated),
                 CASE("/journal/history-is-bounded-and-newest-first", history_is_bounded_and_newest_first),
                 CASE("/journal/sync-of-nothing-is-answered", sync_of_nothing_is_answered),
                 CASE("/journal/progress-costs-no-fsync", progress_costs_no_fsync),

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -485,6 +486,68 @@ static void test_toy_bootloader_through_the_rom(void **state)
         bench_free(bench);
 }
 
+static void test_saved_and_loaded(void **state)
+{
+        struct bench *bench = bench_new(SIM_OPENMV4, NULL), *again = bench_new(SIM_OPENMV4, NULL), *other;
+        const struct sim_partition *partitions;
+        _cleanup_free_ uint8_t *before = NULL, *after = NULL;
+        struct sim_config config;
+        FILE *f = tmpfile();
+        size_t size;
+
+        assert_non_null(f);
+        assert_true(sim_camera_partitions(bench->camera, &partitions) > 2);
+        size = partitions[2].limit - partitions[2].start;
+        before = malloc(size);
+        after = malloc(size);
+        assert_non_null(before);
+        assert_non_null(after);
+
+        /* Power is lost in the middle of a block: a unit neither old nor new, a flash word that is damaged. */
+        bench_plug(bench, SIM_BOOTLOADER);
+        assert_int_equal(sim_camera_save(bench->camera, f), -EBUSY);
+        assert_int_equal(sim_camera_load(bench->camera, f), -EBUSY);
+        assert_int_equal(bench_select(bench, 2), 0);
+        sim_camera_add_fault(bench->camera, &(struct sim_fault){ .kind = SIM_FAULT_UNPLUG_FLASH, .request_type = 0xa1, .request = 3,
+                                                                 .count = 1, .length = 1000 });
+        (void)bench_write(bench, 0, block, 4096);
+        sim_camera_unplug(bench->camera);
+        sim_camera_set_jumper(bench->camera, true);
+        assert_int_equal(sim_camera_save(bench->camera, f), 0);
+
+        rewind(f);
+        assert_int_equal(sim_camera_load(again->camera, f), 0);
+        assert_true(sim_camera_jumper(again->camera));
+        assert_int_equal(sim_camera_partition_read(bench->camera, "FIRMWARE", 0, before, size), 0);
+        assert_int_equal(sim_camera_partition_read(again->camera, "FIRMWARE", 0, after, size), 0);
+        assert_memory_equal(before, after, size);
+        assert_memory_equal(after, block, 900);
+        assert_memory_not_equal(after, block, 4096);
+
+        /* It is that camera's, and nobody else's. */
+        sim_config_default(&config, SIM_OPENMV4, 77);
+        other = bench_new(SIM_OPENMV4, &config);
+        rewind(f);
+        assert_int_equal(sim_camera_load(other->camera, f), -EINVAL);
+        bench_free(other);
+        other = bench_new(SIM_OPENMV3, NULL);
+        rewind(f);
+        assert_int_equal(sim_camera_load(other->camera, f), -EINVAL);
+        bench_free(other);
+
+        /* Half a file changes nothing. */
+        assert_int_equal(ftruncate(fileno(f), 300000), 0);
+        sim_camera_set_jumper(again->camera, false);
+        rewind(f);
+        assert_int_equal(sim_camera_load(again->camera, f), -EINVAL);
+        assert_int_equal(sim_camera_partition_read(again->camera, "FIRMWARE", 0, after, size), 0);
+        assert_memory_equal(before, after, size);
+        assert_false(sim_camera_jumper(again->camera));
+        (void)fclose(f);
+        bench_free(again);
+        bench_free(bench);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -505,6 +568,7 @@ int main(void)
                 cmocka_unit_test(test_speeds),
                 cmocka_unit_test(test_toy_geometry),
                 cmocka_unit_test(test_toy_bootloader_through_the_rom),
+                cmocka_unit_test(test_saved_and_loaded),
         };
 
         return cmocka_run_group_tests_name("model-flash", tests, NULL, NULL);

@@ -312,6 +312,42 @@ static void automatic_on_again(void **state)
         lab_expect_flash(camera, release);
 }
 
+static void labels(void **state)
+{
+        static const char *const wrong[] = {
+                "3-1.2", "1-1", " tom", "tom ", "-tom", "to\tm", "to\x7fm", "to\xc2\x85m",
+                "0123456789012345678901234567890123456789012345678901234567890123"
+        };
+        struct lab *lab = *state;
+        struct lab_camera *tom = lab_camera_new(lab, SIM_OPENMV3, 1), *ann = lab_camera_new(lab, SIM_OPENMV4, 2);
+        struct lab_camera *stranger = lab_camera_new(lab, SIM_OPENMV4, 3);
+        struct registry *registry = lab->registry;
+
+        lab_install(tom, lab_release(lab, SIM_OPENMV3, "5.0.0"));
+        lab_install(ann, lab_release(lab, SIM_OPENMV4, "5.0.0"));
+        lab_plug_until_running(tom, "1-1");
+        lab_plug_until_running(ann, "1-2");
+        for (size_t i = 0; i < ELEMENTSOF(wrong); i++)
+                assert_int_equal(registry_set_label(registry, lab_known(tom), wrong[i]), -EINVAL);
+        assert_int_equal(registry_set_label(registry, lab_known(tom), "b\xc3\xa4nk 7"), 0);
+        assert_int_equal(registry_set_label(registry, lab_known(tom), "b\xc3\xa4nk 7"), 0);
+        assert_int_equal(registry_set_label(registry, lab_known(ann), "B\xc3\xa4NK 7"), -EEXIST);
+        assert_int_equal(registry_set_label(registry, lab_known(ann), "7-bank"), 0);
+        /* In ROM DFU with a serial that many have: nobody knows who it is. */
+        lab_jumper(stranger, true);
+        lab_plug(stranger, "1-3");
+        lab_expect_state(stranger, CAMERA_UNPROVEN, 20 * SEC);
+        assert_int_equal(registry_set_label(registry, lab_known(stranger), "who"), -ENXIO);
+
+        lab_restart(lab);
+        registry = lab->registry;
+        assert_string_equal(lab_known(tom)->record.label, "b\xc3\xa4nk 7");
+        assert_string_equal(lab_known(ann)->record.label, "7-bank");
+        assert_int_equal(registry_set_label(registry, lab_known(tom), ""), 0);
+        assert_int_equal(registry_set_label(registry, lab_known(ann), "b\xc3\xa4nk 7"), 0);
+        assert_int_equal(registry_set_label(registry, lab_known(tom), ""), 0);
+}
+
 static void no_firmware(void **state)
 {
         struct lab *lab = *state;
@@ -574,6 +610,54 @@ static void pulled_at_every_stage(void **state)
                         else
                                 lab_expect_update(camera, UPDATE_DONE, "done");
                 }
+}
+
+static uint64_t transfers_time(const struct lab_camera *camera, size_t bytes)
+{
+        return (bytes + 4095) / 4096 * sim_camera_transfer_time(camera->sim, 4096);
+}
+
+/* Pulled at 60 %, between two blocks or while one is programmed: programmed is at most one erase unit more than without, and from the
+ * replug until it is verified it takes no longer than what is left to write, one reading of the image, and a second. */
+static void what_an_accident_costs(void **state)
+{
+        static const enum sim_fault_kind kinds[] = { SIM_FAULT_UNPLUG_DATA, SIM_FAULT_UNPLUG_STATUS, SIM_FAULT_UNPLUG_FLASH };
+        struct lab *lab = *state;
+
+        for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
+                bool in_flash = kinds[k] == SIM_FAULT_UNPLUG_FLASH;
+                uint32_t unit = 0x20000 + 2 * 0x40000;
+                struct lab_image *new;
+                struct lab_camera *camera;
+                uint64_t begin, left;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                camera = begin_update(lab, SIM_OPENMV3, &new);
+                lab_unplug(camera);
+                lab_reset_counters(camera);
+                lab_plug(camera, PORT);
+                lab_wait_writing(camera, new->size * 6 / 10, 60 * SEC);
+                sim_camera_add_fault(camera->sim, &(struct sim_fault){
+                        .kind = kinds[k], .request_type = in_flash ? 0xa1 : 0x21, .request = in_flash ? 3 : 1, .length = 2048 });
+                lab_expect_state(camera, CAMERA_WAITING, SEC);
+                assert_false(sim_camera_is_powered(camera->sim));
+                sim_camera_clear_faults(camera->sim);
+
+                left = sim_camera_flash_time(camera->sim, "FIRMWARE", new->size) - sim_camera_flash_time(camera->sim, "FIRMWARE", unit) +
+                       transfers_time(camera, new->size - unit) +
+                       2 * ((new->size - unit + 4095) / 4096) * sim_camera_transfer_time(camera->sim, 6);
+                lab_plug(camera, "5-1");
+                lab_expect_state(camera, CAMERA_UPDATING, 60 * SEC);
+                begin = lab_counters(camera).configured_at_us;
+                lab_expect_state(camera, CAMERA_CONFIRMING, 60 * SEC);
+                if (loop_now(lab->loop) - begin > left + transfers_time(camera, new->size) + SEC)
+                        lab_fail(lab, "verified after %.2f s, with %.2f s left to write", (double)(loop_now(lab->loop) - begin) / SEC,
+                                 (double)left / SEC);
+                expect_updated(camera, new);
+                assert_true(lab_counters(camera).programmed_bytes <= new->size + 0x40000);
+                assert_null(store_saved(lab->store, camera->key, "FIRMWARE"));
+        }
 }
 
 static void restarted_in_the_middle(void **state)
@@ -965,7 +1049,8 @@ static void stale_block(void **state)
         send(lab, device, &(struct usb_setup){ .request_type = 0x21, .request = 1, .value = 200, .length = 4096 }, garbage);
         usb_device_free(device);
         lab_run(lab, 30 * SEC);
-        lab_expect_state(camera, CAMERA_PASSING, SEC);
+        lab_expect_state(camera, CAMERA_STAYING, SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_STAYS_IN_BOOTLOADER);
         lab_reset_counters(camera);
 
         assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
@@ -2088,6 +2173,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/silent-boot/custom-firmware-is-asked-about-and-comes-back", custom_firmware),
                 STORY("/recovery/silent-boot/automatic-off-holds-and-asks", automatic_off),
                 STORY("/recovery/silent-boot/automatic-on-again-goes-on", automatic_on_again),
+                STORY("/recovery/label/names-one-camera-and-lasts", labels),
                 STORY("/recovery/silent-boot/no-firmware-until-some-is-imported", no_firmware),
                 STORY("/recovery/update/queued-for-a-running-camera", queued_update),
                 STORY("/recovery/update/the-second-flash-writes-nothing", second_flash_writes_nothing),
@@ -2095,6 +2181,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/update/in-the-bootloader-already", in_the_bootloader_already),
                 STORY("/recovery/D/pulled-at-many-places", pulled_at_many_places),
                 STORY("/recovery/D/pulled-at-every-stage-of-every-request", pulled_at_every_stage),
+                STORY("/recovery/D/what-an-accident-costs", what_an_accident_costs),
                 STORY("/recovery/D/restarted-in-the-middle", restarted_in_the_middle),
                 STORY("/recovery/D/killed-when-it-left", killed_when_it_left),
                 STORY("/recovery/D/restarted-while-it-is-away", restarted_while_it_is_away),

@@ -417,6 +417,62 @@ static void malformed_descriptors_are_seen_all_the_same(void **state)
         assert_int_equal(sighting_read(directory->fd, &fourth, &sighting), -EINVAL);
 }
 
+/* --- serial ports --- */
+
+static const char *const serial_directories[] = {
+        "1-1:1.0", "1-1:1.1", "1-1:1.1/tty", "1-1:1.1/tty/ttyACM7", "1-1:1.3", "1-1:1.3/tty", "1-1:1.3/tty/ttyACM2", "1-1.4",
+        "1-1.4:1.0", "1-1.4:1.0/tty", "1-1.4:1.0/tty/ttyACM1",
+};
+
+static void serial_port_is_found(void **state)
+{
+        struct directory *directory = *state;
+        char node[32] = "";
+
+        assert_int_equal(serial_port_read(directory->fd, "1-1", node, sizeof(node)), -ENOENT);
+        for (size_t i = 0; i < ELEMENTSOF(serial_directories); i++)
+                assert_int_equal(mkdirat(directory->fd, serial_directories[i], 0700), 0);
+        /* That of its lowest interface, and not of what hangs on it. */
+        assert_int_equal(serial_port_read(directory->fd, "1-1", node, sizeof(node)), 0);
+        assert_string_equal(node, "/dev/ttyACM7");
+        assert_int_equal(serial_port_read(directory->fd, "1-2", node, sizeof(node)), -ENOENT);
+        assert_int_equal(serial_port_read(directory->fd, "1-1", node, strlen("/dev/ttyACM7")), -ENOENT);
+        assert_int_equal(serial_port_read(-1, "1-1", node, sizeof(node)), -ENODEV);
+        /* Its driver is not bound yet. */
+        assert_int_equal(unlinkat(directory->fd, "1-1:1.1/tty/ttyACM7", AT_REMOVEDIR), 0);
+        assert_int_equal(serial_port_read(directory->fd, "1-1", node, sizeof(node)), 0);
+        assert_string_equal(node, "/dev/ttyACM2");
+        assert_int_equal(mkdirat(directory->fd, "1-1:1.1/tty/ttyACM7", 0700), 0);
+        for (size_t i = ELEMENTSOF(serial_directories); i > 0; i--)
+                assert_int_equal(unlinkat(directory->fd, serial_directories[i - 1], AT_REMOVEDIR), 0);
+}
+
+static void serial_port_has_an_owner(void **unused)
+{
+        static const struct {
+                const char *path, *port;
+        } cases[] = {
+                { "/devices/pci0000:00/0000:00:14.0/usb3/3-1/3-1.4/3-1.4:1.1/tty/ttyACM0", "3-1.4" },
+                { "/sys/devices/platform/vhci_hcd.0/usb1/1-1/1-1:1.0/tty/ttyACM12", "1-1" },
+                { "/devices/pci0000:00/0000:00:14.0/usb3/3-1/3-1:1.0/ttyUSB0/tty/ttyUSB0", NULL },
+                { "/devices/pnp0/00:01/tty/ttyS0", NULL },
+                { "/devices/virtual/tty/tty1", NULL },
+                { "/tty/ttyACM0", NULL }, { "tty/ttyACM0", NULL }, { "/x", NULL }, { "", NULL },
+                { "/3-1:1.0/tty/ttyACM0", "3-1" },
+                { "/usb3:1.0/tty/ttyACM0", NULL },
+                { "/3-1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1.1:1.0/tty/ttyACM0", NULL },
+        };
+
+        (void)unused;
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                char port[PORT_PATH_MAX] = "";
+
+                assert_int_equal(serial_port_owner(cases[i].path, port), cases[i].port ? 0 : -EINVAL);
+                if (cases[i].port)
+                        assert_string_equal(port, cases[i].port);
+        }
+}
+
 #define IN_DIRECTORY(name, fn) { name, fn, directory_new, directory_free, NULL }
 
 int main(void)
@@ -440,6 +496,8 @@ int main(void)
                 IN_DIRECTORY("/sysfs/device-without-strings-is-read", device_without_strings_is_read),
                 IN_DIRECTORY("/sysfs/strings-are-cut-and-cleaned", strings_are_cut_and_cleaned),
                 IN_DIRECTORY("/sysfs/successor-is-not-taken-for-the-device", successor_is_not_taken_for_the_device),
+                { "/names/serial-port-has-an-owner", serial_port_has_an_owner },
+                IN_DIRECTORY("/sysfs/serial-port-is-found", serial_port_is_found),
                 IN_DIRECTORY("/sysfs/malformed-descriptors-are-seen-all-the-same", malformed_descriptors_are_seen_all_the_same),
         };
 

@@ -113,10 +113,11 @@ static void on_update_changed(void *userdata, struct update *update)
         struct soak *soak = userdata;
         const struct patient *p = patient_of_key(soak, update->record.camera);
 
-        for (size_t i = 0; i < update->n_wear; i++)
-                if (update->wear[i].erases > VERDICT_MAX_ERASES + 1)
-                        broken(soak, "%s: %s unit %u erased %u times", update->record.id, update->wear[i].partition,
-                               update->wear[i].unit, update->wear[i].erases);
+        for (size_t i = 0; i < update->n_parts; i++)
+                for (size_t u = 0; u < update->parts[i].n; u++)
+                        if (update->parts[i].units[u].erases > VERDICT_MAX_ERASES + 1)
+                                broken(soak, "%s: %s unit %zu erased %u times", update->record.id, update->parts[i].partition, u,
+                                       update->parts[i].units[u].erases);
         if (update_is_open(update))
                 return;
         soak->n_ended++;

@@ -349,6 +349,56 @@ static void between_two_units(void **unused)
         bench_deinit(&b);
 }
 
+/* Power failed while a program unit was written: it is neither, and only one; told apart from a cut between two. */
+static void torn(void **unused)
+{
+        static const uint32_t within[] = { 0, 32, 4064, 4096, 65536 + 2048, 131072 - 4096, 131072 - 64 };
+        _cleanup_free_ uint8_t *image = NULL, *old = NULL;
+        uint32_t size = 1333696;
+        struct bench b;
+
+        (void)unused;
+        bench_init(&b, "OPENMV3", "FIRMWARE");
+        image = make_image(&b, size, 1);
+        old = make_image(&b, b.size, 2);
+        for (size_t u = 0; u < 6; u++)
+                for (size_t i = 0; i < ELEMENTSOF(within); i++) {
+                        struct erase_unit unit;
+                        uint32_t cut;
+
+                        begin(&b, image, size);
+                        unit = b.survey.units[u];
+                        cut = unit.offset + within[i];
+                        if (cut == 0 || cut >= size)
+                                continue;
+                        memcpy(b.flash, old, b.size);
+                        write_until(&b, image, cut);
+                        for (uint32_t k = 0; k < 4; k++)
+                                b.flash[cut + k] = image[cut + k] ^ 0x5a;
+                        assert_content(look(&b, image, size), CONTENT_UNKNOWN);
+                        assert_null(survey_found(&b.survey));
+                        assert_int_equal(b.survey.candidates[0].match, SURVEY_TORN);
+                        assert_int_equal(b.survey.candidates[0].unit, u);
+                        for (size_t v = 0; v < 6; v++)
+                                assert_int_equal(b.survey.differs[v], v >= u);
+                        /* Two of them are somebody's bytes, and so is one somewhere behind. */
+                        b.flash[cut + 32] = 0x00;
+                        assert_content(look(&b, image, size), CONTENT_UNKNOWN);
+                        assert_int_equal(b.survey.candidates[0].match, SURVEY_DEAD);
+                        b.flash[cut + 32] = 0xff;
+                        b.flash[unit.offset + unit.size - 1] = 0x7f;
+                        assert_content(look(&b, image, size), CONTENT_UNKNOWN);
+                        assert_int_equal(b.survey.candidates[0].match, SURVEY_DEAD);
+                }
+        /* At a unit's very end there is nothing behind that could tell. */
+        memset(b.flash, 0xff, b.size);
+        memcpy(b.flash, image, 131072);
+        b.flash[131072 - 1] ^= 0x5a;
+        (void)look(&b, image, size);
+        assert_int_equal(b.survey.candidates[0].match, SURVEY_DEAD);
+        bench_deinit(&b);
+}
+
 /* What is not 0xff behind the cut, be it one byte at the unit's end, is not an interrupted write. */
 static void not_interrupted(void **unused)
 {
@@ -637,6 +687,7 @@ int main(void)
                 { "/survey/too-large", too_large, NULL, NULL, NULL },
                 { "/survey/interrupted-at-each-unit-and-within", interrupted, NULL, NULL, NULL },
                 { "/survey/cut-between-two-units-is-unknown", between_two_units, NULL, NULL, NULL },
+                { "/survey/a-torn-program-unit-at-the-cut", torn, NULL, NULL, NULL },
                 { "/survey/what-follows-a-cut-is-erased-flash", not_interrupted, NULL, NULL, NULL },
                 { "/survey/custom-firmware-is-unknown", custom_firmware, NULL, NULL, NULL },
                 { "/survey/common-prefixes", common_prefixes, NULL, NULL, NULL },

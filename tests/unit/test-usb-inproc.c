@@ -384,6 +384,35 @@ static void test_open_of_a_device_that_naks(void **state)
         assert_false(usb_inproc_is_open(stage->camera));
 }
 
+static void count(void *userdata)
+{
+        (*(unsigned *)userdata)++;
+}
+
+static void test_its_end_is_told(void **state)
+{
+        struct stage *stage = *state;
+        unsigned n = 0;
+
+        usb_watch_closed(stage->usb, count, &n);
+        plug(stage);
+        assert_false(usb_has_open(stage->usb, node(stage)));
+        assert_int_equal(usb_open(stage->usb, node(stage), 0, SEC, on_open, stage, &stage->opening), 0);
+        assert_true(usb_has_open(stage->usb, node(stage)));
+        assert_false(usb_has_open(stage->usb, "/dev/bus/usb/009/009"));
+        stage->n_opens = 0;
+        assert_true(loop_run_until(stage->loop, opened, stage, SEC));
+        assert_true(usb_has_open(stage->usb, node(stage)));
+        assert_int_equal(n, 0);
+        stage->device = usb_device_free(stage->device);
+        loop_advance(stage->loop, SEC);
+        assert_false(usb_has_open(stage->usb, node(stage)));
+        assert_int_equal(n, 1);
+        assert_int_equal(open_node(stage, "/dev/bus/usb/009/009", SEC), -ENOENT);
+        assert_int_equal(n, 2);
+        usb_watch_closed(stage->usb, NULL, NULL);
+}
+
 static void test_open_cancelled(void **state)
 {
         struct stage *stage = *state;
@@ -797,6 +826,7 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_open_refused, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_kernel_drivers_hold_the_runtime, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_open_of_a_device_that_naks, setup, teardown),
+                cmocka_unit_test_setup_teardown(test_its_end_is_told, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_open_cancelled, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_unplugged_while_opening, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_pin_write_and_leave, setup, teardown),

@@ -333,6 +333,11 @@ static void open_device(struct stage *stage)
         assert_int_equal(stage->open_error, 0);
 }
 
+static void count(void *userdata)
+{
+        (*(unsigned *)userdata)++;
+}
+
 static void on_done(void *userdata, enum usb_result result, const uint8_t *data, size_t actual)
 {
         struct stage *stage = userdata;
@@ -856,6 +861,31 @@ static void idle_device_is_not_watched(void **state)
 
 #define ON_STAGE(name, fn) { name, fn, stage_new, stage_free, NULL }
 
+/* Who wants to claim it next waits for that, and not for the order to close. */
+static void its_end_is_told(void **state)
+{
+        struct stage *stage = *state;
+        unsigned n = 0;
+
+        usb_watch_closed(stage->usb, count, &n);
+        assert_false(usb_has_open(stage->usb, usb_side.node));
+        begin_open(stage, usb_side.node, DEADLINE);
+        assert_true(usb_has_open(stage->usb, usb_side.node));
+        assert_int_equal(loop_run(stage->loop), 0);
+        assert_true(usb_has_open(stage->usb, usb_side.node));
+        assert_false(usb_has_open(stage->usb, "/nonexistent/001/004"));
+        stage->device = usb_device_free(stage->device);
+        assert_true(usb_has_open(stage->usb, usb_side.node));   /* a thread has it */
+        settle(stage);
+        assert_false(usb_has_open(stage->usb, usb_side.node));
+        assert_int_equal(n, 1);
+        begin_open(stage, "/nonexistent/001/004", DEADLINE);
+        assert_int_equal(loop_run(stage->loop), 0);
+        assert_int_equal(stage->open_error, -ENOENT);
+        assert_int_equal(n, 2);
+        usb_watch_closed(stage->usb, NULL, NULL);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -868,6 +898,7 @@ int main(void)
                 ON_STAGE("/opening/slow-one-delays-no-other", slow_opening_delays_no_other),
                 ON_STAGE("/opening/no-thread-is-an-error", no_thread_to_open_is_an_error),
                 ON_STAGE("/closing/no-thread-closes-all-the-same", no_thread_to_close_closes_all_the_same),
+                ON_STAGE("/closing/its-end-is-told", its_end_is_told),
                 ON_STAGE("/request/reply-comes-back", reply_comes_back),
                 ON_STAGE("/request/data-is-copied-at-once", data_is_copied_at_once),
                 ON_STAGE("/request/ends-are-named", ends_are_named),

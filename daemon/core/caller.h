@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * Calls running cameras: a camera for which a person's update waits is asked,
+ * over its serial port, who it is, and told to restart into its bootloader (runtime-protocol.md).
+ * From there the update goes on as after a replug.
+ *
+ * Nobody else's camera is ever called: not one without an open update, not for
+ * an unattended recovery.  A hub enumerates one port at a time, about 0.3 s each,
+ * and a bootloader that is not configured within a second is gone: so one camera per
+ * hub restarts at a time.  Who does not answer stands in nobody's way.
+ */
+
+#include <stdbool.h>
+
+#include "core/diagnosis.h"
+
+struct caller;
+struct call;
+struct camera;
+struct registry;
+
+int caller_new(struct registry *registry, struct caller **ret);
+/* Ends all calls: cameras stay as they are. */
+struct caller *caller_free(struct caller *caller);
+
+/* May this camera be called, if an update of a person were open for it?  (It may have been in vain before.) */
+bool caller_may_call(const struct camera *camera);
+/* If it runs, may be called and has such an update: EVENT_CALL. */
+void caller_consider(struct camera *camera);
+/* EFFECT_CALL: its turn comes. */
+void caller_begin(struct caller *caller, struct camera *camera);
+/* Its state is none of a call's any more.  Nothing if it is not being called. */
+void caller_drop(struct camera *camera);
+/* The serial port of the device at that port has appeared, or may be opened now. */
+void caller_port_appeared(struct caller *caller, const char *port);
+/* camera's bootloader came to that port.  True: a device there was told to restart a moment ago, and so it stays there because of us.  (If
+ * another camera was meant, that one is not called again: what runs on this port is not it.) */
+bool caller_bootloader_came(struct caller *caller, const struct camera *camera, const char *port);

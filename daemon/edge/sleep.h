@@ -1,0 +1,19 @@
+/* SPDX-License-Identifier: MIT */
+#pragma once
+
+/*
+ * The host's sleep and its shutdown, as logind announces them: two delay locks
+ * hold them up until every session has come to a boundary, for 4.5 s at most.
+ * From the announcement until the end of the sleep nothing is begun, and what
+ * leaves the bus tells nothing (inhibit.h).
+ *
+ * Without logind nothing happens; it is found when it comes.
+ */
+
+#include "edge/bus.h"
+
+struct sleep;
+
+/* On the connection of bus, which must outlive it. */
+int sleep_new(struct bus *bus, struct sleep **ret);
+struct sleep *sleep_free(struct sleep *sleep);

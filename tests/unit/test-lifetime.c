@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * How long a wish lives: tried again, given up with a name, tried once more,
+ * forgotten.  Told at the core with simulated cameras in virtual time.
+ */
+
+#include <errno.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/bytes.h"
+#include "base/cleanup.h"
+#include "core/retry.h"
+#include "unit/lab.h"
+#include "unit/loop-virtual.h"
+
+#define PORT "3-1.2"
+#define FOR_EVER 1000000u
+
+/* An M7 that runs 4.8.1, and a person who wants 5.0.0 on it. */
+static struct lab_camera *wanted_camera(struct lab *lab, struct lab_image **ret_new)
+{
+        struct lab_image *old = lab_release(lab, SIM_OPENMV3, "4.8.1"), *new = lab_release(lab, SIM_OPENMV3, "5.0.0");
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+
+        lab_import(lab, old);
+        lab_import(lab, new);
+        lab_install(camera, old);
+        lab_plug_until_running(camera, PORT);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        *ret_new = new;
+        return camera;
+}
+
+static void expect_message(struct lab_camera *camera, const char *part)
+{
+        const char *message = lab_update(camera)->record.message;
+
+        if (!strstr(message, part))
+                lab_fail(camera->lab, "\"%s\" is not part of \"%s\"", part, message);
+}
+
+static struct request_result retry(struct lab_camera *camera)
+{
+        struct request_result result;
+
+        registry_retry(camera->lab->registry, lab_known(camera), &result);
+        return result;
+}
+
+static struct update_units *units_of(struct lab_camera *camera, const char *partition)
+{
+        struct update *update = lab_update(camera);
+
+        for (size_t i = 0; i < update->n_parts; i++)
+                if (strcmp(update->parts[i].partition, partition) == 0)
+                        return &update->parts[i];
+        return NULL;
+}
+
+static size_t proven(struct lab_camera *camera)
+{
+        const struct update_units *units = units_of(camera, "FIRMWARE");
+        size_t n = 0;
+
+        for (size_t u = 0; units && u < units->n; u++)
+                n += units->units[u].proven;
+        return n;
+}
+
+/* --- given up --- */
+
+static void given_up_says_why(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+
+        sim_camera_fail_flash(camera->sim, false, 0x08080000, /* silently= */ false, 3);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_FAILED, 60 * SEC);
+        lab_run(lab, 600 * SEC);
+        lab_expect_update(camera, UPDATE_FAILED, "write-refused");
+        expect_message(camera, "gave up after 3 attempts at writing FIRMWARE because its flash could not be written (errWRITE)");
+        expect_message(camera, "camrescue retry");
+        lab_expect_diagnosis(camera, DIAGNOSIS_FAILED);
+        assert_non_null(strstr(camera_diagnosis(lab_known(camera)).advice, "camrescue retry"));
+        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+
+        /* A person reads it, and wants it tried once more: the flash takes it now. */
+        assert_int_equal(retry(camera).action, REQUEST_UPDATE);
+        assert_string_equal(lab_update(camera)->record.id, "u2");
+        assert_string_equal(lab_update(camera)->record.version, "5.0.0");
+        lab_expect_done(camera);
+        lab_expect_flash(camera, new);
+}
+
+/* Nothing is erased, so nothing wears; and still it is not tried for ever, whoever pulls the cable or stops the daemon in between. */
+static void a_link_that_never_works_is_given_up(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        unsigned plugs = 0;
+
+        for (; update_is_open(lab_update(camera)) && plugs < 100; plugs++) {
+                /* It can be held, and read no further. */
+                sim_camera_clear_faults(camera->sim);
+                sim_camera_add_fault(camera->sim, &(struct sim_fault){ .kind = SIM_FAULT_NAK, .request_type = 0xa1, .request = 2,
+                                                                       .skip = 1 });
+                lab_replug(camera);
+                lab_run(lab, 60 * SEC);
+                if (plugs % 3 == 1) {
+                        lab_unplug(camera);
+                        lab_run(lab, 2 * SEC);
+                        lab_restart(lab);
+                }
+        }
+        lab_expect_update(camera, UPDATE_FAILED, "timeout");
+        assert_int_equal(lab_update(camera)->record.failures, RETRY_STUCK_MAX);
+        expect_message(camera, "gave up after 30 attempts at");
+        expect_message(camera, "did not answer a request in time");
+        assert_in_range(plugs, 10, 11);
+        assert_int_equal(lab_counters(camera).erases, 0);
+}
+
+/* Pulled after each unit that was written: that is slow, and goes on all the same. */
+static void who_goes_on_is_not_given_up(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        unsigned pulls = 0;
+
+        lab_plug(camera, PORT);
+        for (; pulls < 5; pulls++) {
+                lab_wait_writing(camera, 0x40000 + 8192, 60 * SEC);
+                assert_in_range(lab_update(camera)->record.failures, 0, 2);
+                lab_unplug(camera);
+                lab_run(lab, 2 * SEC);
+                if (pulls == 2)
+                        lab_restart(lab);
+                lab_plug(camera, PORT);
+        }
+        lab_expect_done(camera);
+        lab_expect_flash(camera, new);
+        assert_true(lab_update(camera)->record.attempts > pulls);
+}
+
+/* --- what is known of units --- */
+
+static void what_is_proven_is_remembered(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        size_t n;
+
+        lab_plug(camera, PORT);
+        lab_wait_writing(camera, 800000, 60 * SEC);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        /* Sent is not proven. */
+        assert_int_equal(proven(camera), 0);
+        lab_plug(camera, PORT);
+        lab_wait_writing(camera, 8192, 60 * SEC);
+        n = proven(camera);
+        assert_in_range(n, 3, 4);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        lab_restart(lab);
+        assert_int_equal(proven(camera), n);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        assert_int_equal(proven(camera), 6);
+}
+
+/* Given up, the daemon restarted, wanted again: the erases of before count on. */
+static void erases_outlive_update_and_daemon(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+
+        for (unsigned n = 0; n < 3; n++) {
+                lab_plug(camera, PORT);
+                lab_wait_writing(camera, 8192, 60 * SEC);
+                lab_unplug(camera);
+                lab_run(lab, 2 * SEC);
+        }
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        assert_int_equal(update_wear(lab_update(camera), "FIRMWARE", 0), 3);
+        lab_restart(lab);
+        assert_true(update_is_begun(lab_update(camera)));
+        assert_int_equal(update_wear(lab_update(camera), "FIRMWARE", 0), 3);
+
+        /* Unattended, at the next plug-in, all of them; it is the same camera in the same trouble. */
+        lab_plug(camera, PORT);
+        lab_wait_writing(camera, 4096, 60 * SEC);
+        assert_string_equal(lab_update(camera)->record.wish, "unattended");
+        assert_int_equal(update_wear(lab_update(camera), "FIRMWARE", 0), 4);
+        lab_expect_done(camera);
+}
+
+/* --- once more --- */
+
+static void what_can_be_retried(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        struct request_result result = retry(camera);
+
+        assert_int_equal(result.action, REQUEST_REFUSE);
+        assert_non_null(strstr(result.text, "is open"));
+
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        result = retry(camera);
+        assert_int_equal(result.action, REQUEST_QUEUED);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, new);
+
+        result = retry(camera);
+        assert_int_equal(result.action, REQUEST_REFUSE);
+        assert_non_null(strstr(result.text, "was done"));
+}
+
+static void images_that_are_gone_cannot_be_written(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        struct request_result result;
+
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        assert_int_equal(store_remove_firmware(lab->store, &new->digest), 0);
+        result = retry(camera);
+        assert_int_equal(result.action, REQUEST_REFUSE);
+        assert_non_null(strstr(result.text, "not in the store any more"));
+        assert_string_equal(lab_update(camera)->record.id, "u1");
+}
+
+static void a_camera_without_an_update(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+
+        lab_install(camera, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+        lab_plug_until_running(camera, PORT);
+        assert_int_equal(retry(camera).action, REQUEST_REFUSE);
+}
+
+static void a_restore_is_retried_as_a_restore(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *mine = lab_firmware(lab, SIM_OPENMV3, "FIRMWARE", "mine", 99, 1000001), *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+
+        lab_install(camera, mine);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RESTORE }), REQUEST_QUEUED);
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        assert_int_equal(retry(camera).action, REQUEST_QUEUED);
+        assert_string_equal(lab_update(camera)->record.wish, "restore");
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, mine);
+}
+
+/* --- forgotten --- */
+
+static void who_is_here_or_awaited_is_not_forgotten(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+
+        assert_int_equal(registry_forget(lab->registry, lab_known(camera), false), -EALREADY);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        assert_int_equal(registry_forget(lab->registry, lab_known(camera), false), -EBUSY);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        assert_int_equal(registry_forget(lab->registry, lab_known(camera), false), 0);
+        assert_null(lab_known(camera));
+        lab_restart(lab);
+        assert_null(lab_known(camera));
+
+        /* Who comes back is new. */
+        lab_plug_until_running(camera, PORT);
+        assert_null(lab_known(camera)->update);
+}
+
+static void what_was_saved_is_deleted_only_when_that_was_said(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        char key[CAMERA_KEY_MAX];
+
+        lab_install(camera, lab_firmware(lab, SIM_OPENMV3, "FIRMWARE", "mine", 99, 1000001));
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        snprintf(key, sizeof(key), "%s", lab_known(camera)->record.key);
+        assert_non_null(store_saved(lab->store, key, NULL));
+        assert_int_equal(registry_forget(lab->registry, lab_known(camera), false), -ENOTEMPTY);
+        assert_non_null(lab_known(camera));
+        assert_int_equal(registry_forget(lab->registry, lab_known(camera), true), 0);
+        assert_null(store_saved(lab->store, key, NULL));
+}
+
+/* --- a state directory that takes nothing --- */
+
+/* What cannot be remembered is not begun; a camera that is whole is let run, one that is not is held, and it goes on by itself. */
+static void nothing_is_begun_that_cannot_be_remembered(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+
+        lab_plug(camera, PORT);
+        lab_wait_writing(camera, 300000, 60 * SEC);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        lab_reset_counters(camera);
+
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_EXAMINING, 10 * SEC);
+        loop_fail_work(lab->loop, -ENOSPC, FOR_EVER);
+        lab_expect_state(camera, CAMERA_FAILED, 60 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_STATE_DIRECTORY);
+        lab_run(lab, 900 * SEC);
+        lab_expect_state(camera, CAMERA_FAILED, 70 * SEC);
+        assert_true(update_is_open(lab_update(camera)));
+        assert_int_equal(lab_counters(camera).erases, 0);
+        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+
+        loop_fail_work(lab->loop, 0, 0);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, new);
+}
+
+/* --- how fast, and how long yet --- */
+
+/* What is foretold in the middle comes true within a third: an erase of a second lies on one side of that moment or the other. */
+static void how_long_it_takes_is_foretold(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        uint64_t then, left, took;
+
+        lab_plug(camera, PORT);
+        lab_wait_writing(camera, 700000, 60 * SEC);
+        then = loop_now(lab->loop);
+        left = lab_update(camera)->left;
+        assert_in_range(lab_update(camera)->rate, 60000, 200000);
+        lab_expect_state(camera, CAMERA_CONFIRMING, 60 * SEC);
+        took = loop_now(lab->loop) - then;
+        assert_in_range(left, took * 2 / 3, took * 4 / 3);
+        lab_expect_done(camera);
+        assert_int_equal(lab_update(camera)->left, 0);
+        assert_int_equal(lab_update(camera)->rate, 0);
+}
+
+/* --- its story --- */
+
+struct story {
+        char text[4096];
+};
+
+static void on_history(void *userdata, int error, const struct history_line *lines, size_t n)
+{
+        struct story *story = userdata;
+
+        assert_int_equal(error, 0);
+        story->text[0] = '\0';
+        for (size_t i = n; i > 0; i--) {
+                strncat(story->text, lines[i - 1].event, sizeof(story->text) - strlen(story->text) - 1);
+                strncat(story->text, " ", sizeof(story->text) - strlen(story->text) - 1);
+        }
+}
+
+static void a_story_can_be_read(void **state)
+{
+        static struct story story;
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+
+        lab_plug(camera, PORT);
+        lab_wait_writing(camera, 300000, 60 * SEC);
+        lab_unplug(camera);
+        lab_run(lab, 2 * SEC);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        assert_int_equal(journal_read_history(lab->journal, lab_known(camera)->record.key, 200, on_history, &story), 0);
+        lab_run(lab, SEC);
+        assert_string_equal(story.text, "began interrupted resumed done ");
+}
+
+static int setup(void **state)
+{
+        *state = lab_new();
+        return 0;
+}
+
+static int teardown(void **state)
+{
+        lab_free(*state);
+        return 0;
+}
+
+#define STORY(name, function) { (name), (function), setup, teardown, NULL }
+
+int main(int argc, char *argv[])
+{
+        const struct CMUnitTest tests[] = {
+                STORY("/lifetime/given-up/says-why", given_up_says_why),
+                STORY("/lifetime/given-up/a-link-that-never-works", a_link_that_never_works_is_given_up),
+                STORY("/lifetime/given-up/not-who-goes-on", who_goes_on_is_not_given_up),
+                STORY("/lifetime/units/proven-is-remembered", what_is_proven_is_remembered),
+                STORY("/lifetime/units/erases-outlive-update-and-daemon", erases_outlive_update_and_daemon),
+                STORY("/lifetime/retry/what-can-be", what_can_be_retried),
+                STORY("/lifetime/retry/images-that-are-gone", images_that_are_gone_cannot_be_written),
+                STORY("/lifetime/retry/without-an-update", a_camera_without_an_update),
+                STORY("/lifetime/retry/a-restore", a_restore_is_retried_as_a_restore),
+                STORY("/lifetime/forget/who-is-here-or-awaited", who_is_here_or_awaited_is_not_forgotten),
+                STORY("/lifetime/forget/what-was-saved", what_was_saved_is_deleted_only_when_that_was_said),
+                STORY("/lifetime/state-directory/takes-nothing", nothing_is_begun_that_cannot_be_remembered),
+                STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
+                STORY("/lifetime/history", a_story_can_be_read),
+        };
+
+        if (argc > 1)
+                cmocka_set_test_filter(argv[1]);
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
