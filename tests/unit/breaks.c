@@ -295,12 +295,7 @@ void scene_lend_a_hand(struct scene *scene)
 /* What is not settled, and yet need not change any more. */
 static bool may_stay(const struct scene *scene)
 {
-        const struct camera *camera = lab_known(scene->camera);
-
-        if (scene->for_ever || !usb_inproc_sighting(scene->camera->usb, NULL))
-                return true;
-        /* A bootloader that a dead daemon holds, and of which its successor has never heard. */
-        return camera && camera->state == CAMERA_PASSING && needs_word(scene->row) && scene->n_breaks > 0;
+        return scene->for_ever || !usb_inproc_sighting(scene->camera->usb, NULL);
 }
 
 void scene_ask_again(struct scene *scene)
