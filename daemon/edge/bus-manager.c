@@ -66,6 +66,10 @@ static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *erro
 
                 if (!camera)
                         return sd_bus_error_setf(error, BUS_ERROR_NO_SUCH, "No camera %s.", path);
+                /* A list is no longer than there are cameras: one of a million would keep the loop from them. */
+                for (size_t i = 0; i < n; i++)
+                        if (cameras[i] == camera)
+                                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Camera %s is named twice.", path);
                 grown = reallocarray(cameras, n + 1, sizeof(struct camera *));
                 if (!grown)
                         return -ENOMEM;
