@@ -9,10 +9,15 @@
  * may ask a person for a password) or the user database (that may be a network
  * away) is asked, and comes in again afterwards as if it had just been sent.
  * Then its answer is found, and used once.
+ *
+ * A question is given up, and polkit told so, when the sender leaves the bus; and
+ * it goes when its message came in again and nobody looked for it: the object of
+ * the call is gone.  So what waits is bounded by who is there.
  */
 
 #include <errno.h>
 #include <grp.h>
+#include <inttypes.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,11 +28,14 @@
 #include "base/log.h"
 #include "edge/bus-internal.h"
 
-#define ASKINGS_MAX            128      /* at a time */
+#define ASKINGS_MAX            96       /* at a time: a bus lets one connection wait for 128 answers, and logind is asked, too */
 #define ASKINGS_OF_ONE_MAX     8        /* of them, of one sender */
+#define ASKINGS_OF_USER_MAX    32       /* of them, of all that one user has on the bus */
 #define POLKIT_TIMEOUT         (25 * SEC)
 #define POLKIT_PERSON_TIMEOUT  (300 * SEC)      /* a person types a password */
 #define GROUPS_MAX             1024
+
+#define POLKIT_CALL "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority"
 
 static const char *const access_names[_ACCESS_MAX] = {
         [ACCESS_UPDATE]  = BUS_NAME ".update",
@@ -41,8 +49,11 @@ struct asking {
         struct bus *bus;                /* NULL: gone meanwhile; the helper thread's end frees it */
         sd_bus_message *message;
         sd_bus_slot *slot;              /* of the call to polkit */
+        sd_bus_slot *left;              /* the sender's leaving */
+        uint64_t number;                /* by which polkit knows it */
         uid_t uid;
         bool answered, allowed;
+        bool came_in;                   /* once more, after the answer */
         bool working;                   /* a helper thread looks at the user database */
         bool is_member;                 /* what it found; the helper's until it is done */
         char reason[160];               /* of a no */
@@ -55,6 +66,7 @@ static void asking_free(struct asking *asking)
                 LIST_REMOVE(asking, link);
         asking->bus = NULL;
         asking->slot = sd_bus_slot_unref(asking->slot);
+        asking->left = sd_bus_slot_unref(asking->left);
         asking->message = sd_bus_message_unref(asking->message);
         if (!asking->working)
                 free(asking);
@@ -66,6 +78,19 @@ void bus_forget_askings(struct bus *bus)
 
         while ((asking = LIST_FIRST(&bus->askings)))
                 asking_free(asking);
+}
+
+void bus_sweep_askings(struct bus *bus, const sd_bus_message *message)
+{
+        struct asking *asking, *next;
+
+        for (asking = LIST_FIRST(&bus->askings); asking; asking = next) {
+                next = LIST_NEXT(asking, link);
+                if (asking->came_in)
+                        asking_free(asking);
+                else if (asking->answered && asking->message == message)
+                        asking->came_in = true;
+        }
 }
 
 /* The message comes in again. */
@@ -163,19 +188,51 @@ static int on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *ret_er
         return 0;
 }
 
+static void cancellation_of(const struct asking *asking, char name[static 32])
+{
+        (void)snprintf(name, 32, "camrescued-%" PRIu64, asking->number);
+}
+
+/* The person who is being asked for a password need not type it. */
+static int on_left(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct asking *asking = userdata;
+        struct bus *bus = asking->bus;
+        char name[32];
+
+        if (asking->slot) {
+                cancellation_of(asking, name);
+                (void)sd_bus_call_method_async(bus->connection, NULL, POLKIT_CALL, "CancelCheckAuthorization", NULL, NULL, "s", name);
+                defer_call(&bus->prepare);
+        }
+        asking_free(asking);
+        return 0;
+}
+
+/* Who left before this is in place is not missed: polkit has an answer at once for a name that is not there. */
+static int await_leaving(struct asking *asking)
+{
+        char match[256];
+
+        (void)snprintf(match, sizeof(match), "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
+                       "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s',arg2=''",
+                       sd_bus_message_get_sender(asking->message));
+        return sd_bus_add_match_async(asking->bus->connection, &asking->left, match, on_left, NULL, asking);
+}
+
 static int ask_polkit(struct asking *asking, enum access access)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
         bool interactive = sd_bus_message_get_allow_interactive_authorization(asking->message) > 0;
+        char name[32];
         int r;
 
-        r = sd_bus_message_new_method_call(asking->bus->connection, &call, "org.freedesktop.PolicyKit1",
-                                           "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority",
-                                           "CheckAuthorization");
+        cancellation_of(asking, name);
+        r = sd_bus_message_new_method_call(asking->bus->connection, &call, POLKIT_CALL, "CheckAuthorization");
         if (r >= 0)
                 r = sd_bus_message_append(call, "(sa{sv})sa{ss}us", "system-bus-name", 1, "name", "s",
                                           sd_bus_message_get_sender(asking->message), access_names[access], 0,
-                                          interactive ? 1u : 0u, "");
+                                          interactive ? 1u : 0u, name);
         if (r >= 0)
                 r = sd_bus_call_async(asking->bus->connection, &asking->slot, call, on_polkit, asking,
                                       interactive ? POLKIT_PERSON_TIMEOUT : POLKIT_TIMEOUT);
@@ -207,16 +264,17 @@ static struct asking *asking_of(struct bus *bus, sd_bus_message *message)
         return NULL;
 }
 
-static bool too_many(struct bus *bus, const char *sender)
+static bool too_many(struct bus *bus, const char *sender, uid_t uid)
 {
         const struct asking *asking;
-        unsigned n = 0, of_sender = 0;
+        unsigned n = 0, of_sender = 0, of_user = 0;
 
         LIST_FOREACH(asking, &bus->askings, link) {
                 n++;
                 of_sender += strcmp(sd_bus_message_get_sender(asking->message), sender) == 0;
+                of_user += asking->uid == uid;
         }
-        return n >= ASKINGS_MAX || of_sender >= ASKINGS_OF_ONE_MAX;
+        return n >= ASKINGS_MAX || of_sender >= ASKINGS_OF_ONE_MAX || of_user >= ASKINGS_OF_USER_MAX;
 }
 
 struct bus *bus_of_message(sd_bus_message *message)
@@ -243,14 +301,16 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
                 return sd_bus_error_setf(error, BUS_ERROR_DENIED, "Who you are could not be found out.");
         if (uid == 0 || uid == geteuid())
                 return 1;
-        if (too_many(bus, sd_bus_message_get_sender(message)))
+        if (too_many(bus, sd_bus_message_get_sender(message), uid))
                 return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many of your questions wait for permission.");
         asking = calloc(1, sizeof(*asking));
         if (!asking)
                 return -ENOMEM;
-        *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .uid = uid };
+        *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .uid = uid, .number = ++bus->n_asked };
         LIST_INSERT_HEAD(&bus->askings, asking, link);
-        r = ask_polkit(asking, access);
+        r = await_leaving(asking);
+        if (r >= 0)
+                r = ask_polkit(asking, access);
         if (r < 0) {
                 asking_free(asking);
                 return r;

@@ -50,13 +50,15 @@ struct bus {
         size_t n_telling;               /* of them, the first: what is being told now, some at a time */
         const struct bus_events *events;
         void *userdata;
-        uint64_t n_questions;
+        uint64_t n_questions, n_asked;
 };
 
 /* Nobody waits for these answers any more. */
 void bus_forget_addings(struct bus *bus);
 void bus_forget_tellings(struct bus *bus);
 void bus_forget_askings(struct bus *bus);
+/* To be told of every message before it is dispatched: an answered question whose message came in and was not taken is dropped. */
+void bus_sweep_askings(struct bus *bus, const sd_bus_message *message);
 /* All that were handed out are lifted. */
 void bus_forget_inhibitions(struct bus *bus);
 

@@ -202,6 +202,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
 {
         struct bus *bus = userdata;
 
+        bus_sweep_askings(bus, message);
         if (sd_bus_message_is_method_call(message, NULL, NULL) > 0) {
                 bus->n_questions++;
                 bus->events->on_question(bus->userdata);

@@ -2,7 +2,8 @@
 /*
  * polkit as far as a daemon sees it: owns org.freedesktop.PolicyKit1 on the bus
  * given as argument, answers CheckAuthorization as it was last told on standard
- * input (yes, no, challenge, error, silent), and prints what it was asked.
+ * input (yes, no, challenge, error, silent), and prints what it was asked.  "release":
+ * who was met with silence is told yes now.
  */
 
 #include <stdbool.h>
@@ -13,7 +14,14 @@
 #include <systemd/sd-event.h>
 #include <unistd.h>
 
+#define HELD_MAX 1024
+
 static char mode[16] = "no";
+static struct held {
+        sd_bus_message *message;
+        char cancellation[64];
+} held[HELD_MAX];
+static unsigned n_held;
 
 static void must(int r, const char *what)
 {
@@ -37,16 +45,51 @@ static int on_check(sd_bus_message *m, void *userdata, sd_bus_error *error)
         must(sd_bus_message_read(m, "us", &flags, &cancellation), "flags");
         printf("asked %s %s %s%s\n", kind, action, name[0] == ':' ? "unique-name" : name, flags & 1 ? " interactive" : "");
         fflush(stdout);
-        if (strcmp(mode, "silent") == 0)
+        if (strcmp(mode, "silent") == 0) {
+                if (n_held < HELD_MAX) {
+                        held[n_held].message = sd_bus_message_ref(m);
+                        snprintf(held[n_held++].cancellation, sizeof(held[0].cancellation), "%s", cancellation);
+                }
                 return 1;
+        }
         if (strcmp(mode, "error") == 0)
                 return sd_bus_error_set(error, "org.freedesktop.PolicyKit1.Error.Failed", "the mock was told to fail");
         return sd_bus_reply_method_return(m, "(bba{ss})", strcmp(mode, "yes") == 0, strcmp(mode, "challenge") == 0, 0);
 }
 
+static int on_cancel(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        const char *cancellation;
+
+        (void)userdata;
+        (void)error;
+        must(sd_bus_message_read(m, "s", &cancellation), "cancellation");
+        for (unsigned i = 0; i < n_held; i++)
+                if (cancellation[0] && strcmp(held[i].cancellation, cancellation) == 0) {
+                        must(sd_bus_reply_method_errorf(held[i].message, "org.freedesktop.PolicyKit1.Error.Cancelled", "cancelled"), "reply");
+                        sd_bus_message_unref(held[i].message);
+                        held[i] = held[--n_held];
+                        break;
+                }
+        printf("cancelled %s\n", cancellation);
+        fflush(stdout);
+        return sd_bus_reply_method_return(m, "");
+}
+
+static void release(void)
+{
+        while (n_held > 0) {
+                sd_bus_message *m = held[--n_held].message;
+
+                must(sd_bus_reply_method_return(m, "(bba{ss})", 1, 0, 0), "reply");
+                sd_bus_message_unref(m);
+        }
+}
+
 static const sd_bus_vtable vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("CheckAuthorization", "(sa{sv})sa{ss}us", "(bba{ss})", on_check, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("CancelCheckAuthorization", "s", "", on_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_VTABLE_END,
 };
 
@@ -61,6 +104,10 @@ static int on_command(sd_event_source *source, int fd, uint32_t events, void *us
                 return sd_event_exit(sd_event_source_get_event(source), 0);
         line[n] = '\0';
         line[strcspn(line, "\n")] = '\0';
+        if (strcmp(line, "release") == 0) {
+                release();
+                return 0;
+        }
         snprintf(mode, sizeof(mode), "%.*s", (int)sizeof(mode) - 1, line);
         printf("mode %s\n", mode);
         fflush(stdout);
@@ -87,6 +134,8 @@ int main(int argc, char *argv[])
         puts("ready");
         fflush(stdout);
         must(sd_event_loop(event), "event loop");
+        while (n_held > 0)
+                sd_bus_message_unref(held[--n_held].message);
         sd_bus_flush_close_unref(bus);
         sd_event_unref(event);
         return 0;
