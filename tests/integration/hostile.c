@@ -1,0 +1,524 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * A client as bad as they come, for the daemon on the bus at ADDRESS.
+ *
+ *     hostile ADDRESS garbage CAMERA UPDATE    every method of every object with arguments of every type and of the right type with
+ *                                              no sense; each call must be answered, and every answer but a few be an error
+ *     hostile ADDRESS crowd CAMERA             one call that names the same camera 200,000 times
+ *     hostile ADDRESS flood N MEMBER           N calls whose answers are never read, then says "sent" and stays until its input ends.
+ *                                              MEMBER: Get, GetManagedObjects, ListFirmware, mixed
+ *     hostile ADDRESS vanish N CALL CAMERA     N connections, each of which asks and is gone before the answer.
+ *                                              CALL: GetHistory, Inhibit, ReloadConfig, Update
+ *     hostile ADDRESS besiege N                N connections, each with 8 questions that need a permission; says "asked" and stays until its
+ *                                              input ends
+ *     hostile ADDRESS outlive CAMERA           8 calls of CAMERA.Update, "asked", and when all are answered, one that is to be answered well
+ *     hostile ADDRESS ping SECONDS N           N calls one after the other; the slowest in ms on standard output, or what failed
+ *
+ * Exit status 0: the daemon behaved.
+ */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <systemd/sd-bus.h>
+#include <time.h>
+#include <unistd.h>
+
+#define SERVICE "org.camrescue1"
+#define ROOT    "/org/camrescue1"
+#define TIMEOUT_USEC (20 * UINT64_C(1000000))
+#define N_CROWD 200000
+#define LONG_TEXT (1u << 20)
+
+static const char *address;
+
+__attribute__((noreturn, format(printf, 1, 2))) static void die(const char *format, ...)
+{
+        va_list ap;
+
+        va_start(ap, format);
+        (void)vfprintf(stderr, format, ap);
+        va_end(ap);
+        (void)fputc('\n', stderr);
+        exit(1);
+}
+
+static void must(int r, const char *what)
+{
+        if (r < 0)
+                die("%s: %s", what, strerror(-r));
+}
+
+static sd_bus *connect_bus(void)
+{
+        sd_bus *bus = NULL;
+
+        must(sd_bus_new(&bus), "bus");
+        must(sd_bus_set_address(bus, address), "bus");
+        must(sd_bus_set_bus_client(bus, 1), "bus");
+        must(sd_bus_negotiate_fds(bus, 1), "bus");
+        must(sd_bus_start(bus), "bus");
+        return bus;
+}
+
+static sd_bus_message *new_call(sd_bus *bus, const char *path, const char *interface, const char *member)
+{
+        sd_bus_message *call = NULL;
+
+        must(sd_bus_message_new_method_call(bus, &call, SERVICE, path, interface, member), "message");
+        return call;
+}
+
+/* --- garbage --- */
+
+static unsigned n_calls, n_errors;
+
+/* Sends it, and wants an answer, whatever it says. */
+static void ask(sd_bus *bus, sd_bus_message *call)
+{
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        sd_bus_message *reply = NULL;
+        int r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, &reply);
+
+        n_calls++;
+        n_errors += r < 0;
+        if (r == -ETIMEDOUT || r == -ECONNRESET || r == -ENOTCONN || sd_bus_error_has_names(&error, SD_BUS_ERROR_NO_REPLY,
+            SD_BUS_ERROR_SERVICE_UNKNOWN, SD_BUS_ERROR_DISCONNECTED))
+                die("%s.%s at %s: %s", sd_bus_message_get_interface(call), sd_bus_message_get_member(call),
+                    sd_bus_message_get_path(call), error.message ? error.message : strerror(-r));
+        sd_bus_error_free(&error);
+        sd_bus_message_unref(reply);
+        sd_bus_message_unref(call);
+}
+
+static char *long_text(void)
+{
+        static char text[LONG_TEXT];
+
+        if (!text[0])
+                memset(text, '%', sizeof(text) - 1);
+        return text;
+}
+
+static const char *const texts[] = {
+        "", "%n%n%s%s", "/", "../../../etc/passwd", "\n\r\t\x1b[2J", "sha256:", "sha256:zz", "'; DROP TABLE cameras; --", "\xc3\xa9\xe2\x82\xac",
+        "sha256:0000000000000000000000000000000000000000000000000000000000000000", "M7", "-", " ", "FIRMWARE", NULL /* the long one */,
+};
+#define N_TEXTS (sizeof(texts) / sizeof(texts[0]))
+
+static const char *text_of(unsigned i)
+{
+        return texts[i % N_TEXTS] ? texts[i % N_TEXTS] : long_text();
+}
+
+static const char *path_of(unsigned i)
+{
+        static const char *const paths[] = { "/", ROOT, ROOT "/camera", ROOT "/camera/_", ROOT "/camera/__", ROOT "/camera/_zz_5", ROOT "/update/u0" };
+
+        return paths[i % (sizeof(paths) / sizeof(paths[0]))];
+}
+
+/* What no program reads as an image: some of it never ends, or is no file. */
+static int descriptor_of(unsigned i)
+{
+        static const size_t sizes[] = { 0, 1, 4, 16, 4096, (64u << 20) + 1 };
+        int fd, ends[2];
+
+        switch (i % 10) {
+        case 0:
+                return open("/dev/zero", O_RDONLY | O_CLOEXEC);
+        case 1:
+                return open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        case 2:
+                if (pipe2(ends, O_CLOEXEC) < 0)
+                        die("pipe");
+                (void)close(ends[1]);
+                return ends[0];
+        case 3:
+                return open("/", O_PATH | O_CLOEXEC);
+        default:
+                fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+                if (fd < 0 || ftruncate(fd, (off_t)sizes[i % 10 - 4]) < 0 ||
+                    (sizes[i % 10 - 4] && pwrite(fd, "PK\3\4", 4, 0) < 0) ||
+                    fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) < 0)
+                        die("memfd");
+                return fd;
+        }
+}
+
+/* One complete type, filled by lot; returns what comes behind it in the signature. */
+static const char *append_type(sd_bus_message *m, const char *type, unsigned lot, unsigned depth)
+{
+        static const char *const inner[] = { "s", "b", "u", "ao", "a{sv}", "(ss)", "v", "ay", "d", "x", "g" };
+        const uint64_t numbers[] = { 0, 1, UINT64_MAX, INT64_MAX, (uint64_t)INT64_MIN, INT_MAX, (uint64_t)INT_MIN, 7 };
+        uint64_t number = numbers[lot % 8];
+        char part[64];
+        size_t n;
+        int fd, flag;
+
+        switch (*type) {
+        case 'y': case 'n': case 'q': case 'i': case 'u': case 'x': case 't': case 'd':
+                must(sd_bus_message_append_basic(m, *type, &number), "number");
+                return type + 1;
+        case 'b':
+                flag = lot & 1;
+                must(sd_bus_message_append_basic(m, 'b', &flag), "boolean");
+                return type + 1;
+        case 's':
+                must(sd_bus_message_append_basic(m, 's', text_of(lot)), "string");
+                return type + 1;
+        case 'o':
+                must(sd_bus_message_append_basic(m, 'o', path_of(lot)), "path");
+                return type + 1;
+        case 'g':
+                must(sd_bus_message_append_basic(m, 'g', lot & 1 ? "a{sv}" : ""), "signature");
+                return type + 1;
+        case 'h':
+                fd = descriptor_of(lot);
+                must(sd_bus_message_append_basic(m, 'h', &fd), "descriptor");
+                (void)close(fd);
+                return type + 1;
+        case 'v':
+                must(sd_bus_message_open_container(m, 'v', depth > 20 ? "s" : inner[lot % 11]), "variant");
+                (void)append_type(m, depth > 20 ? "s" : inner[lot % 11], lot / 2 + depth, depth + 1);
+                must(sd_bus_message_close_container(m), "variant");
+                return type + 1;
+        case 'a':
+                for (n = 1; type[n] == 'a'; n++)
+                        ;
+                if (type[n] == '{' || type[n] == '(')
+                        n = (size_t)(strchr(type + n, type[n] == '{' ? '}' : ')') - type);
+                (void)snprintf(part, sizeof(part), "%.*s", (int)n, type + 1);
+                must(sd_bus_message_open_container(m, 'a', part), "array");
+                for (unsigned i = 0; i < lot % 4; i++)
+                        (void)append_type(m, part, lot + i, depth + 1);
+                must(sd_bus_message_close_container(m), "array");
+                return type + n + 1;
+        case '{': case '(':
+                n = (size_t)(strchr(type, *type == '{' ? '}' : ')') - type);
+                (void)snprintf(part, sizeof(part), "%.*s", (int)n - 1, type + 1);
+                must(sd_bus_message_open_container(m, *type == '{' ? 'e' : 'r', part), "structure");
+                for (const char *inside = part; *inside;)
+                        inside = append_type(m, inside, lot + depth, depth + 1);
+                must(sd_bus_message_close_container(m), "structure");
+                return type + n + 1;
+        default:
+                die("type %c", *type);
+        }
+}
+
+static void garbage_for(sd_bus *bus, const char *path, const char *interface, const char *member, const char *right)
+{
+        static const char *const wrong[] = { "", "y", "b", "n", "q", "i", "u", "x", "t", "d", "s", "o", "g", "h", "v", "ay", "as", "ao", "ah",
+                                             "a{sv}", "a{ss}", "(ss)", "a(oss)", "aoa{sv}", "ssssssss", "av", "aas", "hhhh" };
+        static const char *const keys[] = { "firmware", "romfs", "erase-filesystem", "replace-unknown", "dry-run", "board", "partition", "version",
+                                            "file", "stable", "", "%n" };
+        static const char *const values[] = { "s", "b", "u", "v", "ao", "a{sv}" };
+        size_t n = strlen(right);
+
+        for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+                sd_bus_message *call = new_call(bus, path, interface, member);
+
+                for (const char *type = wrong[i]; *type;)
+                        type = append_type(call, type, (unsigned)i, 0);
+                /* What happens to be right might even be done, which is not meant here. */
+                if (strcmp(wrong[i], right) == 0)
+                        sd_bus_message_unref(call);
+                else
+                        ask(bus, call);
+        }
+        for (unsigned lot = 0; right[0] && lot < 40; lot++) {
+                sd_bus_message *call = new_call(bus, path, interface, member);
+
+                for (const char *type = right; *type;)
+                        type = append_type(call, type, lot, 0);
+                ask(bus, call);
+        }
+        /* Each option with each type, alone and twice. */
+        for (size_t k = 0; n >= 5 && strcmp(right + n - 5, "a{sv}") == 0 && k < sizeof(keys) / sizeof(keys[0]); k++)
+                for (size_t v = 0; v < sizeof(values) / sizeof(values[0]); v++)
+                        for (unsigned times = 1; times <= 2; times++) {
+                                sd_bus_message *call = new_call(bus, path, interface, member);
+
+                                for (const char *type = right; type < right + n - 5;)
+                                        type = append_type(call, type, (unsigned)(k * 8), 0);
+                                must(sd_bus_message_open_container(call, 'a', "{sv}"), "options");
+                                for (unsigned i = 0; i < times; i++) {
+                                        must(sd_bus_message_open_container(call, 'e', "sv"), "options");
+                                        must(sd_bus_message_append(call, "s", keys[k]), "options");
+                                        must(sd_bus_message_open_container(call, 'v', values[v]), "options");
+                                        (void)append_type(call, values[v], (unsigned)(k + v), 0);
+                                        must(sd_bus_message_close_container(call), "options");
+                                        must(sd_bus_message_close_container(call), "options");
+                                }
+                                must(sd_bus_message_close_container(call), "options");
+                                ask(bus, call);
+                        }
+}
+
+/* Every method that the object says it has, as its introspection describes it. */
+static void garbage_at(sd_bus *bus, const char *path)
+{
+        char interface[128] = "", method[128] = "", types[128] = "";
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        sd_bus_message *reply = NULL;
+        const char *xml;
+        unsigned n = 0;
+
+        must(sd_bus_call_method(bus, SERVICE, path, "org.freedesktop.DBus.Introspectable", "Introspect", &error, &reply, ""), path);
+        must(sd_bus_message_read(reply, "s", &xml), "introspection");
+        for (const char *tag = xml; (tag = strchr(tag, '<')); tag++) {
+                char type[64], direction[8];
+
+                if (sscanf(tag, "<interface name=\"%127[^\"]", interface) == 1)
+                        continue;
+                if (sscanf(tag, "<method name=\"%127[^\"]", method) == 1) {
+                        const char *end = strchr(tag, '>');
+
+                        types[0] = '\0';
+                        if (end[-1] != '/')
+                                continue;
+                } else if (method[0] && sscanf(tag, "<arg type=\"%63[^\"]\" name=\"%*[^\"]\" direction=\"%7[^\"]", type, direction) == 2) {
+                        if (strcmp(direction, "in") == 0)
+                                (void)snprintf(types + strlen(types), sizeof(types) - strlen(types), "%s", type);
+                        continue;
+                } else if (!method[0] || strncmp(tag, "</method>", 9) != 0)
+                        continue;
+                garbage_for(bus, path, interface, method, types);
+                method[0] = '\0';
+                n++;
+        }
+        if (n < 2)
+                die("%s: %u methods only", path, n);
+        sd_bus_message_unref(reply);
+}
+
+static int garbage(char **paths)
+{
+        sd_bus *bus = connect_bus();
+
+        garbage_at(bus, ROOT);
+        for (; *paths; paths++)
+                garbage_at(bus, *paths);
+        (void)printf("%u calls, %u errors\n", n_calls, n_errors);
+        sd_bus_flush_close_unref(bus);
+        return n_calls < 500 || n_errors < n_calls / 2;
+}
+
+/* --- crowd --- */
+
+static int crowd(const char *camera)
+{
+        sd_bus *bus = connect_bus();
+        sd_bus_message *call = new_call(bus, ROOT, SERVICE ".Manager", "Update");
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        must(sd_bus_message_open_container(call, 'a', "o"), "list");
+        for (unsigned i = 0; i < N_CROWD; i++)
+                must(sd_bus_message_append(call, "o", camera), "list");
+        must(sd_bus_message_close_container(call), "list");
+        must(sd_bus_message_append(call, "a{sv}", 1, "dry-run", "b", 1), "list");
+        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
+        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "done");
+        sd_bus_error_free(&error);
+        sd_bus_message_unref(call);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
+/* --- flood --- */
+
+/* The bus itself refuses more than 128 calls that wait for their answer: a flood that is one waits until these are answered, which
+ * another connection hears, and goes on. */
+#define FLOOD_AT_ONCE 100
+
+static int flood(unsigned n, const char *member)
+{
+        sd_bus *bus = connect_bus(), *other = connect_bus();
+        char c;
+
+        /* Its own name must be there, or it could not call; after that it reads nothing. */
+        must(sd_bus_get_unique_name(bus, &(const char *){ NULL }), "name");
+        for (unsigned i = 0; i < n; i++) {
+                bool mixed = strcmp(member, "mixed") == 0;
+                sd_bus_message *call;
+
+                if (strcmp(member, "Get") == 0 || (mixed && i % 3 == 0)) {
+                        call = new_call(bus, ROOT, "org.freedesktop.DBus.Properties", "Get");
+                        must(sd_bus_message_append(call, "ss", SERVICE ".Manager", "Version"), "call");
+                } else if (strcmp(member, "ListFirmware") == 0 || (mixed && i % 3 == 1))
+                        call = new_call(bus, ROOT, SERVICE ".Manager", "ListFirmware");
+                else
+                        call = new_call(bus, ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects");
+                must(sd_bus_send(bus, call, &(uint64_t){ 0 }), "send");      /* an answer is wanted, it says */
+                sd_bus_message_unref(call);
+                must(sd_bus_flush(bus), "flush");
+                if (i % FLOOD_AT_ONCE == FLOOD_AT_ONCE - 1) {
+                        int r = sd_bus_call_method(other, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, "");
+
+                        if (r < 0)
+                                die("after %u calls: %s", i + 1, strerror(-r));
+                }
+        }
+        (void)printf("sent\n");
+        (void)fflush(stdout);
+        return read(STDIN_FILENO, &c, 1) < 0;
+}
+
+/* --- vanish --- */
+
+static int vanish(unsigned n, const char *what, const char *camera)
+{
+        for (unsigned i = 0; i < n; i++) {
+                sd_bus *bus = connect_bus();
+                bool of_manager = strcmp(what, "Inhibit") == 0 || strcmp(what, "ReloadConfig") == 0;
+                sd_bus_message *call = new_call(bus, of_manager ? ROOT : camera, of_manager ? SERVICE ".Manager" : SERVICE ".Camera", what);
+
+                if (strcmp(what, "GetHistory") == 0)
+                        must(sd_bus_message_append(call, "u", 0), "call");
+                else if (strcmp(what, "Inhibit") == 0)
+                        must(sd_bus_message_append(call, "oss", camera, "nobody", "gone"), "call");
+                else if (strcmp(what, "Update") == 0)
+                        must(sd_bus_message_append(call, "a{sv}", 0), "call");
+                must(sd_bus_message_set_allow_interactive_authorization(call, 1), "call");
+                must(sd_bus_send(bus, call, &(uint64_t){ 0 }), "send");      /* an answer is wanted, it says */
+                sd_bus_message_unref(call);
+                /* Every other one waits until the daemon has begun with it. */
+                if (i % 2)
+                        must(sd_bus_call_method(bus, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, ""), "ping");
+                sd_bus_flush_close_unref(bus);
+        }
+        return 0;
+}
+
+/* --- permissions --- */
+
+#define QUESTIONS 8                     /* as many as the daemon lets one connection ask */
+
+static void send_question(sd_bus *bus, const char *path, const char *interface, const char *member, const char *types)
+{
+        sd_bus_message *call = new_call(bus, path, interface, member);
+
+        if (types[0])
+                must(sd_bus_message_append(call, types, 0), "call");
+        must(sd_bus_message_set_allow_interactive_authorization(call, 1), "call");
+        must(sd_bus_send(bus, call, &(uint64_t){ 0 }), "send");
+        sd_bus_message_unref(call);
+}
+
+static int besiege(unsigned n)
+{
+        char c;
+
+        for (unsigned i = 0; i < n; i++) {
+                sd_bus *bus = connect_bus();
+
+                for (unsigned k = 0; k < QUESTIONS; k++)
+                        send_question(bus, ROOT, SERVICE ".Manager", "ReloadConfig", "");
+                must(sd_bus_flush(bus), "flush");
+                /* The same bus answers this one: the daemon has the questions when it does. */
+                must(sd_bus_call_method(bus, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, ""), "ping");
+        }
+        (void)printf("asked\n");
+        (void)fflush(stdout);
+        return read(STDIN_FILENO, &c, 1) < 0;
+}
+
+static int outlive(const char *camera)
+{
+        sd_bus *bus = connect_bus();
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        unsigned answered = 0;
+        int r;
+
+        for (unsigned k = 0; k < QUESTIONS; k++)
+                send_question(bus, camera, SERVICE ".Camera", "Update", "a{sv}");
+        must(sd_bus_call_method(bus, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, ""), "ping");
+        (void)printf("asked\n");
+        (void)fflush(stdout);
+        while (answered < QUESTIONS) {
+                sd_bus_message *message = NULL;
+
+                r = sd_bus_process(bus, &message);
+                must(r, "process");
+                if (r > 0 && message && sd_bus_message_is_method_error(message, SD_BUS_ERROR_UNKNOWN_OBJECT) > 0)
+                        answered++;
+                else if (r > 0 && message && (sd_bus_message_is_method_error(message, NULL) > 0 || sd_bus_message_get_reply_cookie(message, &(uint64_t){ 0 }) >= 0))
+                        die("another answer than that there is no such camera");
+                else if (r == 0 && sd_bus_wait(bus, TIMEOUT_USEC) == 0)
+                        die("%u of %u answers", answered, QUESTIONS);
+                sd_bus_message_unref(message);
+        }
+        r = sd_bus_call_method(bus, SERVICE, ROOT, SERVICE ".Manager", "ReloadConfig", &error, NULL, "");
+        if (r < 0)
+                die("%s: %s", error.name, error.message);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
+/* --- ping --- */
+
+static double seconds(void)
+{
+        struct timespec t;
+
+        (void)clock_gettime(CLOCK_MONOTONIC, &t);
+        return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static int ping(double deadline, unsigned n)
+{
+        sd_bus *bus = connect_bus();
+        double slowest = 0;
+
+        must(sd_bus_get_unique_name(bus, &(const char *){ NULL }), "name");
+        for (unsigned i = 0; i < n; i++) {
+                sd_bus_message *call = new_call(bus, ROOT, "org.freedesktop.DBus.Properties", "Get");
+                sd_bus_error error = SD_BUS_ERROR_NULL;
+                double begin = seconds();
+                int r;
+
+                must(sd_bus_message_append(call, "ss", SERVICE ".Manager", "Version"), "call");
+                r = sd_bus_call(bus, call, (uint64_t)(deadline * 1e6), &error, NULL);
+                if (r < 0)
+                        die("not answered after %.0f ms: %s", (seconds() - begin) * 1e3, error.message ? error.message : strerror(-r));
+                if (seconds() - begin > slowest)
+                        slowest = seconds() - begin;
+                sd_bus_message_unref(call);
+        }
+        (void)printf("%.1f\n", slowest * 1e3);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
+int main(int argc, char **argv)
+{
+        const char *verb = argc > 2 ? argv[2] : "";
+
+        address = argv[1];
+        if (strcmp(verb, "garbage") == 0 && argc > 3)
+                return garbage(argv + 3);
+        if (strcmp(verb, "crowd") == 0 && argc == 4)
+                return crowd(argv[3]);
+        if (strcmp(verb, "flood") == 0 && argc == 5)
+                return flood((unsigned)atoi(argv[3]), argv[4]);
+        if (strcmp(verb, "vanish") == 0 && argc == 6)
+                return vanish((unsigned)atoi(argv[3]), argv[4], argv[5]);
+        if (strcmp(verb, "besiege") == 0 && argc == 4)
+                return besiege((unsigned)atoi(argv[3]));
+        if (strcmp(verb, "outlive") == 0 && argc == 4)
+                return outlive(argv[3]);
+        if (strcmp(verb, "ping") == 0 && argc == 5)
+                return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|ping ARGUMENT...\n");
+        return 2;
+}
