@@ -193,6 +193,7 @@ static unsigned reload(void *userdata)
         daemon->config = config;
         store_set_quota(daemon->store, config.saved_quota);
         registry_reconfigure(daemon->registry, config.automatic);
+        bus_manager_changed(daemon->bus);
         await_idleness(daemon);
         log_info("configuration read anew: %zu files, %u wrong lines, automatic recovery %s", config.n_files, wrong,
                  config.automatic ? "on" : "off");

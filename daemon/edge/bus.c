@@ -349,12 +349,15 @@ static void on_update_removed(void *userdata, struct update *update)
         defer_call(&bus->prepare);
 }
 
-static void on_inhibitors_changed(void *userdata)
+void bus_manager_changed(struct bus *bus)
 {
-        struct bus *bus = userdata;
-
         if (!is_marked(bus, bus))
                 mark(bus, bus, BUS_PATH, BUS_MANAGER_INTERFACE);
+}
+
+static void on_inhibitors_changed(void *userdata)
+{
+        bus_manager_changed(userdata);
 }
 
 static const struct registry_observer observer = {

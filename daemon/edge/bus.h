@@ -33,6 +33,8 @@ int bus_new(struct loop *loop, struct registry *registry, const char *address, c
 struct bus *bus_free(struct bus *bus);
 /* Takes the name; the last step of start-up but the scan (a client that sees the name gets answers). */
 int bus_take_name(struct bus *bus);
+/* The configuration is another one: the manager's properties are told again. */
+void bus_manager_changed(struct bus *bus);
 /* Gives it back, to end because nobody needs us.  false: somebody asked something in that moment, was answered, and the name is ours
  * again. */
 bool bus_leave_name(struct bus *bus);
