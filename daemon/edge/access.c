@@ -209,7 +209,6 @@ static int on_left(sd_bus_message *message, void *userdata, sd_bus_error *error)
         return 0;
 }
 
-/* Who left before this is in place is not missed: polkit has an answer at once for a name that is not there. */
 static int await_leaving(struct asking *asking)
 {
         char match[256];
@@ -309,6 +308,8 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
         *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .uid = uid, .number = ++bus->n_asked };
         LIST_INSERT_HEAD(&bus->askings, asking, link);
         r = await_leaving(asking);
+        if (r >= 0)
+                r = sender_uid(message, &uid);  /* still there: the bus does one after the other, so his leaving will be told */
         if (r >= 0)
                 r = ask_polkit(asking, access);
         if (r < 0) {
