@@ -144,6 +144,7 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .update_not_seen = camera->not_seen,
                 .restored = camera->restored,
                 .still_pulled = camera->still_pulled,
+                .peeked = camera->may_peek && camera->match != IDENTITY_KNOWN && !camera->word,
                 .overdue = camera->overdue,
                 .ran_between = camera->ran_between,
                 .automatic = camera_automatic(camera),

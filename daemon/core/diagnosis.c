@@ -60,6 +60,10 @@ static struct diagnosis jumper(const struct diagnosis_facts *f)
 {
         char text[128];
 
+        if (f->peeked)
+                return say(DIAGNOSIS_JUMPER, "its flash begins like a known bootloader, of which no more was looked at, and its BOOT pin is pulled",
+                           "Remove the jumper (or look for a short), then unplug it and plug it in again. If it shows nothing then, its "
+                           "bootloader is damaged further on: with the jumper, camrescue recover %s --board BOARD (M4, M7, H7, ...).", f->name);
         if (f->ran_between == 0)
                 return say(DIAGNOSIS_JUMPER,
                            f->still_pulled ? "its bootloader was restored and is good, but it came back in ROM DFU mode: its BOOT pin is "

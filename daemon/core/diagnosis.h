@@ -69,6 +69,7 @@ struct diagnosis_facts {
         enum content content;
         bool update_open, update_not_seen, restored;
         bool still_pulled;                      /* restored, and in ROM DFU again */
+        bool peeked;                            /* of its bootloader only the beginning was looked at: it is not proven a camera (row 3) */
         bool overdue;                           /* restored, and away for longer than a hand takes */
         unsigned ran_between;                   /* how often it ran since it was first seen in ROM DFU */
         bool automatic;

@@ -204,6 +204,9 @@ static void hands_needed(void **unused)
         expect(&facts, DIAGNOSIS_OLD_BOOTLOADER, "serial bootloader", NULL);
         facts.mode = CAMERA_MODE_OTHER;
         expect(&facts, DIAGNOSIS_NOT_HANDLED, NULL, NULL);
+        facts = facts_in(CAMERA_JUMPER);
+        facts.peeked = true;
+        expect(&facts, DIAGNOSIS_JUMPER, "no more was looked at", "camrescue recover");
         facts = facts_in(CAMERA_FAILED);
         expect(&facts, DIAGNOSIS_IGNORES_DETACH, "does not leave", "Unplug");
         facts.failure = FAILURE_DEVICE;
