@@ -85,6 +85,8 @@ enum exit_code verb_recover(struct client *client, int argc, char **argv);
 enum exit_code verb_restore(struct client *client, int argc, char **argv);
 enum exit_code verb_retry(struct client *client, int argc, char **argv);
 enum exit_code verb_forget(struct client *client, int argc, char **argv);
+enum exit_code verb_hold(struct client *client, int argc, char **argv);
+enum exit_code verb_release(struct client *client, int argc, char **argv);
 enum exit_code verb_history(struct client *client, int argc, char **argv);
 enum exit_code verb_cancel(struct client *client, int argc, char **argv);
 enum exit_code verb_label(struct client *client, int argc, char **argv);

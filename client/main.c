@@ -26,7 +26,7 @@ static const char help[] =
 "repair    update CAMERA...|--all     write firmware: [--firmware FILE|VERSION]\n"
 "          recover CAMERA             your word that it is one: [--board M7]\n"
 "          restore|cancel|retry CAMERA  what was saved; end, repeat an update\n"
-"cameras   history | forget CAMERA    what happened to it; it is not there now\n"
+"cameras   history|forget|hold|release CAMERA  its past; a bootloader for tools\n"
 "          label CAMERA TEXT | notify   a name of its own; desktop notifications\n"
 "          inhibit [CAMERA...] -- COMMAND     hands off while that runs\n"
 "firmware  firmware fetch [VERSION]           get a release; none named: newest\n"
@@ -127,6 +127,17 @@ static const struct verb verbs[] = {
           "Usage: camrescue forget [--saved] CAMERA\n"
           "Forgets a camera that is not attached, and its history.\n\n"
           "  --saved            also delete the images that were saved from it\n" },
+        { "hold", verb_hold,
+          "Usage: camrescue hold [--timeout SECONDS] CAMERA\n"
+          "Catches the camera's bootloader, now or when it is there next, and leaves it to\n"
+          "another program: its state is \"held\" then. A camera that runs is restarted into\n"
+          "it; if it does not listen, plug it in again. Not while an update is open.\n\n"
+          "  --timeout SECONDS  let it go after so long (default: 3600; at most a day)\n" },
+        { "release", verb_release,
+          "Usage: camrescue release CAMERA\n"
+          "Lets a camera go that is held, or just stays, in its bootloader: looks at its\n"
+          "firmware, tells it to leave, and waits until it has. One whose firmware is seen\n"
+          "to be incomplete stays.\n" },
         { "inhibit", verb_inhibit,
           "Usage: camrescue inhibit [--who NAME] [--why TEXT] [CAMERA...] --\n"
           "                         COMMAND [ARGUMENT...]\n"

@@ -77,7 +77,9 @@ bool caller_may_call(const struct camera *camera)
 
 static bool is_asked_for(const struct camera *camera)
 {
-        return update_is_open(camera->update) && wish_from_string(camera->update->record.wish) != WISH_UNATTENDED;
+        if (!update_is_open(camera->update))
+                return camera->hold.wished;
+        return wish_from_string(camera->update->record.wish) != WISH_UNATTENDED;
 }
 
 static void set_step(struct camera *camera, enum update_step step)
@@ -99,14 +101,15 @@ void caller_consider(struct camera *camera)
         if (camera->state != CAMERA_RUNNING || camera->trouble != CALL_FINE)
                 return;
         /* Nobody's script is interrupted for an update that could not be begun. */
-        if (!journal_writable(registry_context(camera->registry)->journal))
+        if (update_is_open(camera->update) && !journal_writable(registry_context(camera->registry)->journal))
                 return;
         if (camera->calls < CALLS_MAX) {
                 camera_event(camera, EVENT_CALL);
                 return;
         }
         camera->trouble = CALL_NOT_BACK;
-        camera_log(camera, LOG_NOTICE, "restarted %u times, and its bootloader was not seen: its update waits for a replug", camera->calls);
+        camera_log(camera, LOG_NOTICE, "restarted %u times, and its bootloader was not seen: %s waits for a replug", camera->calls,
+                   camera_waiting(camera));
         registry_camera_changed(camera->registry, camera);
 }
 
@@ -170,7 +173,7 @@ static void give_up(struct call *call, enum call_trouble trouble, const char *me
 
         hang_up(call);
         camera->trouble = trouble;
-        camera_log(call->camera, LOG_NOTICE, "%s: its update waits for a replug", message);
+        camera_log(call->camera, LOG_NOTICE, "%s: %s waits for a replug", message, camera_waiting(camera));
         camera_event(camera, EVENT_CALL_FAILED);
 }
 

@@ -2,11 +2,11 @@
 #pragma once
 
 /*
- * Calls running cameras: a camera for which a person's update waits is asked,
+ * Calls running cameras: a camera for which a person's update waits, or whose bootloader a person wants held (hold.h), is asked,
  * over its serial port, who it is, and told to restart into its bootloader (runtime-protocol.md).
- * From there the update goes on as after a replug.
+ * From there it goes on as after a replug.
  *
- * Nobody else's camera is ever called: not one without an open update, not for
+ * Nobody else's camera is ever called: not one without such a wish, not for
  * an unattended recovery.  A hub enumerates one port at a time, about 0.3 s each,
  * and a bootloader that is not configured within a second is gone: so one camera per
  * hub restarts at a time.  Who does not answer stands in nobody's way.
@@ -25,9 +25,9 @@ int caller_new(struct registry *registry, struct caller **ret);
 /* Ends all calls: cameras stay as they are. */
 struct caller *caller_free(struct caller *caller);
 
-/* May this camera be called, if an update of a person were open for it?  (It may have been in vain before.) */
+/* May this camera be called, if a person wanted it in its bootloader?  (It may have been in vain before.) */
 bool caller_may_call(const struct camera *camera);
-/* If it runs, may be called and has such an update: EVENT_CALL. */
+/* If it runs, may be called and is wanted there by a person: EVENT_CALL. */
 void caller_consider(struct camera *camera);
 /* EFFECT_CALL: its turn comes. */
 void caller_begin(struct caller *caller, struct camera *camera);

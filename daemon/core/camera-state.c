@@ -34,6 +34,7 @@ static const char *const camera_state_names[_CAMERA_STATE_MAX] = {
         [CAMERA_UNREADABLE] = "unreadable",
         [CAMERA_FAILED] = "failed",
         [CAMERA_INHIBITED] = "inhibited",
+        [CAMERA_HELD] = "held",
 };
 DEFINE_ENUM_NAMES(camera_state, _CAMERA_STATE_MAX);
 
@@ -67,6 +68,7 @@ static const char *const camera_event_names[_CAMERA_EVENT_MAX] = {
         [EVENT_CALLED] = "called",
         [EVENT_CALL_FAILED] = "call-failed",
         [EVENT_INHIBITED] = "inhibited",
+        [EVENT_KEPT] = "kept",
 };
 DEFINE_ENUM_NAMES(camera_event, _CAMERA_EVENT_MAX);
 
@@ -173,6 +175,14 @@ static const struct {
         { CAMERA_UPDATING,  EVENT_INHIBITED,         { CAMERA_INHIBITED,  EFFECT_CLOSE } },
         { CAMERA_CALLING,   EVENT_INHIBITED,         { CAMERA_RUNNING,    EFFECT_NONE } },
 
+        /* Held for somebody's tool, and then just there. */
+        { CAMERA_OPENING,   EVENT_KEPT,              { CAMERA_HELD,       EFFECT_CLOSE } },
+        { CAMERA_EXAMINING, EVENT_KEPT,              { CAMERA_HELD,       EFFECT_CLOSE } },
+        { CAMERA_HELD,      EVENT_FINISHED,          { CAMERA_STAYING,    EFFECT_NONE } },
+        { CAMERA_HELD,      EVENT_REQUESTED,         { CAMERA_OPENING,    EFFECT_OPEN } },
+        { CAMERA_HELD,      EVENT_GONE,              { CAMERA_WAITING,    EFFECT_CLOSE } },
+        { CAMERA_HELD,      EVENT_GONE_EXCUSED,      { CAMERA_WAITING,    EFFECT_CLOSE } },
+
         /* A person, or the store, changes what can be done. */
         { CAMERA_PASSING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_STAYING,     EVENT_REQUESTED,       { CAMERA_OPENING,    EFFECT_OPEN } },
@@ -243,6 +253,7 @@ bool camera_state_has_session(enum camera_state state)
         case CAMERA_UNREADABLE:
         case CAMERA_FAILED:
         case CAMERA_INHIBITED:
+        case CAMERA_HELD:
         case _CAMERA_STATE_MAX:
                 return false;
         }

@@ -36,6 +36,7 @@ enum camera_state {
         CAMERA_UNREADABLE,      /* something is connected and does not answer */
         CAMERA_FAILED,          /* what was tried ended badly; tried again, or a hand is needed */
         CAMERA_INHIBITED,       /* attached, and somebody asked us to keep our hands off (inhibit.h) */
+        CAMERA_HELD,            /* in its bootloader, held for somebody's tool, and not touched any more (hold.h) */
         _CAMERA_STATE_MAX
 };
 DECLARE_ENUM_NAMES(camera_state);
@@ -70,6 +71,7 @@ enum camera_event {
         EVENT_CALLED,                   /* it was told to restart */
         EVENT_CALL_FAILED,              /* and will not: a hand is needed */
         EVENT_INHIBITED,                /* hands off: not opened, or stopped at a safe boundary; when that is lifted it is seen anew */
+        EVENT_KEPT,                     /* it stays in its bootloader for others, and nothing of it is open any more */
         _CAMERA_EVENT_MAX
 };
 DECLARE_ENUM_NAMES(camera_event);

@@ -144,11 +144,13 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .update_not_seen = camera->not_seen,
                 .restored = camera->restored,
                 .still_pulled = camera->still_pulled,
+                .peeked = camera->may_peek && camera->match != IDENTITY_KNOWN && !camera->word,
                 .overdue = camera->overdue,
                 .ran_between = camera->ran_between,
                 .automatic = camera_automatic(camera),
                 .permission = camera->permission,
                 .trouble = camera->trouble,
+                .hold = camera->hold.wished,
                 .failure = camera->failure,
                 .detail = camera->detail,
                 .update_failed = camera->update && camera->update->result == UPDATE_FAILED,
@@ -159,15 +161,20 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
         return diagnosis_of(&facts);
 }
 
-static bool is_wanted(const struct camera *camera)
+bool camera_is_wanted(const struct camera *camera)
 {
-        return update_is_open(camera->update) || camera->record.suspect || camera->expected;
+        return update_is_open(camera->update) || camera->record.suspect || camera->expected || camera->hold.wished;
+}
+
+const char *camera_waiting(const struct camera *camera)
+{
+        return update_is_open(camera->update) ? "its update" : "the hold of its bootloader";
 }
 
 /* It ran a moment ago, and stays in its bootloader because we asked for that: if nothing of it is wanted any more, it is sent back. */
 static bool is_to_be_sent_back(const struct camera *camera)
 {
-        return camera->sent && camera->attached && camera->mode == CAMERA_MODE_BOOTLOADER && !camera->incomplete && !is_wanted(camera);
+        return camera->sent && camera->attached && camera->mode == CAMERA_MODE_BOOTLOADER && !camera->incomplete && !camera_is_wanted(camera);
 }
 
 /* --- what a session tells --- */
@@ -418,7 +425,9 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
 
         defer_call(&camera->reap);
         camera_log(camera, LOG_DEBUG, "session: %s (%s)", session_end_to_string(end), message);
-        camera->permission = false;
+        camera->permission = end == SESSION_END_BUSY && strstr(message, "permission") != NULL;
+        if (hold_take_end(camera, end, message))
+                return;
         if (camera->update)
                 update_store_units(camera->update);
         /* However it ended, but for well: a cancelled update does not go on. */
@@ -439,7 +448,6 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 timer_set(&camera->deadline, GONE_DEADLINE);    /* the bus tells the rest, or nothing has left it */
                 break;
         case SESSION_END_BUSY:
-                camera->permission = strstr(message, "permission") != NULL;
                 if (camera->tries == 0)
                         camera_log(camera, LOG_NOTICE, "%s: waiting", message);
                 camera->tries++;
@@ -521,6 +529,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 update_waits(camera);
                 camera_event(camera, cancelled && !camera_is_inhibited(camera) ? EVENT_STOPPED : EVENT_INHIBITED);
                 break;
+        case SESSION_END_KEPT:          /* hold.c's */
         case _SESSION_END_MAX:
                 break;
         }
@@ -593,7 +602,9 @@ static struct session_wish make_wish(struct camera *camera)
         wish.word_replace = camera->word_replace;
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
         wish.begun = update_is_begun(camera->update);
-        wish.release_only = is_to_be_sent_back(camera);
+        wish.keep = camera->hold.wished && camera->mode == CAMERA_MODE_BOOTLOADER && !update;
+        wish.look_and_leave = camera->hold.releasing;
+        wish.release_only = is_to_be_sent_back(camera) && !wish.look_and_leave;
         if (!update)
                 return wish;
 
@@ -633,13 +644,14 @@ static void open_session(struct camera *camera)
                 camera_event(camera, EVENT_OPEN_FAILED);
                 return;
         }
-        camera->firmware_added = false;
+        camera->firmware_added = camera->hold.closing = false;
         wish = make_wish(camera);
         if (wish.release_only)
                 camera->sent = false;           /* once */
         r = session_new(context, &session_events, camera, camera->board, &camera->sighting, camera->mode, &wish,
                         &camera->session);
         if (r < 0) {
+                hold_not_begun(camera, strerror(-r));
                 on_failed(camera, FAILURE_HERE, MACHINE_OK, strerror(-r));
                 return;
         }
@@ -658,8 +670,9 @@ static void retry_later(struct camera *camera, enum camera_state state)
                 timer_set(&camera->deadline, MIN(delay, BUSY_RETRY_MAX));
                 return;
         }
-        /* Failed: with an update that is still open, or with an unattended look that is still worth a try. */
-        if (camera->retry.kind == RETRY_AFTER && (update_is_open(camera->update) || camera->record.suspect))
+        /* Failed: with an update that is still open, with an unattended look that is still worth a try, or before it was held. */
+        if (camera->retry.kind == RETRY_AFTER &&
+            (update_is_open(camera->update) || camera->record.suspect || camera->hold.wished))
                 timer_set(&camera->deadline, camera->retry.delay);
 }
 
@@ -677,6 +690,7 @@ static void arrived(struct camera *camera, enum camera_state from)
         }
         camera->detail[0] = '\0';
         camera->tries = camera->failures = camera->restarts = 0;
+        hold_arrived(camera);
         if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
                 camera_end_update(camera, UPDATE_DONE, "done", camera->update->record.message);
         else if (update_is_open(camera->update) && wish_from_string(camera->update->record.wish) == WISH_UNATTENDED)
@@ -787,10 +801,12 @@ static void camera_not_back(struct camera *camera)
 {
         if (camera->trouble == CALL_FINE)
                 camera->trouble = camera->attached ? CALL_STAYED : CALL_NOT_BACK;
-        camera_log(camera, LOG_NOTICE, camera->attached ? "told to restart, and it did not: its update waits for a replug"
-                                                        : "told to restart, and its bootloader was not seen");
+        if (camera->attached)
+                camera_log(camera, LOG_NOTICE, "told to restart, and it did not: %s waits for a replug", camera_waiting(camera));
+        else
+                camera_log(camera, LOG_NOTICE, "told to restart, and its bootloader was not seen");
         camera_event(camera, camera->attached ? EVENT_CALL_FAILED : EVENT_DEADLINE);
-        if (!is_wanted(camera))
+        if (!camera_is_wanted(camera))
                 camera_event(camera, EVENT_FINISHED);
 }
 
@@ -808,7 +824,7 @@ static void on_deadline(void *userdata)
         case CAMERA_BLOCKED:
         case CAMERA_FAILED:
                 /* What it was to be opened for was cancelled meanwhile: it boots on. */
-                if (camera->mode == CAMERA_MODE_BOOTLOADER && !is_wanted(camera) && !is_to_be_sent_back(camera)) {
+                if (camera->mode == CAMERA_MODE_BOOTLOADER && !camera_is_wanted(camera) && !is_to_be_sent_back(camera)) {
                         camera_event(camera, EVENT_SEEN_BOOTLOADER);
                         break;
                 }
@@ -868,7 +884,7 @@ void camera_uninhibited(struct camera *camera)
                 camera_event(camera, event_of_rom(camera));
         else
                 /* Nothing but us would let it go: whether it may is found out by looking. */
-                camera_event(camera, is_wanted(camera) || camera->held ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
+                camera_event(camera, camera_is_wanted(camera) || camera->held ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
 }
 
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match)
@@ -898,7 +914,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                 camera->disturbed = camera_is_inhibited(camera);
                 camera->old_bootloader = false;
                 camera->sent = caller_bootloader_came(registry_caller(camera->registry), camera, sighting->port);
-                camera_event(camera, is_wanted(camera) || camera->sent ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
+                camera_event(camera, camera_is_wanted(camera) || camera->sent ? EVENT_SEEN_WANTED : EVENT_SEEN_BOOTLOADER);
                 break;
         case CAMERA_MODE_ROM_DFU:
                 if (match == IDENTITY_KNOWN && !serial_is_shared(sighting->serial))
@@ -944,10 +960,10 @@ void camera_gone(struct camera *camera, bool excused)
         camera->word = camera->word_replace = false;
         camera->gone_at = loop_now(loop_of(camera));
         camera_event(camera, excused || camera->disturbed ? EVENT_GONE_EXCUSED : EVENT_GONE);
-        if (!is_wanted(camera) && !camera->restored)
+        if (!camera_is_wanted(camera) && !camera->restored)
                 camera_event(camera, EVENT_FINISHED);
-        else if (camera->state == CAMERA_ABSENT && update_is_open(camera->update))
-                camera_event(camera, EVENT_REQUESTED);  /* it ran while an update was queued for it: now it is awaited */
+        else if (camera->state == CAMERA_ABSENT && (update_is_open(camera->update) || camera->hold.wished))
+                camera_event(camera, EVENT_REQUESTED);  /* it ran while it was wanted in its bootloader: now it is awaited */
 }
 
 void camera_has_old_bootloader(struct camera *camera)
@@ -1029,6 +1045,7 @@ int camera_new(struct registry *registry, const char *key, struct camera **ret)
         camera->has_uid = uid_from_u(key, &camera->uid) >= 0;
         timer_init(&camera->deadline, loop_of(camera), on_deadline, camera);
         defer_init(&camera->reap, loop_of(camera), on_reap, camera);
+        hold_init(camera);
         *ret = camera;
         return 0;
 }
@@ -1039,6 +1056,7 @@ struct camera *camera_free(struct camera *camera)
                 return NULL;
         caller_drop(camera);
         session_free(camera->session);
+        hold_deinit(camera);
         timer_deinit(&camera->deadline);
         defer_deinit(&camera->reap);
         free(camera);

@@ -15,6 +15,7 @@
 #include "core/board.h"
 #include "core/camera-state.h"
 #include "core/diagnosis.h"
+#include "core/hold.h"
 #include "core/identity.h"
 #include "core/inhibit.h"
 #include "core/journal.h"
@@ -75,6 +76,7 @@ struct camera {
         unsigned calls;                 /* times it was told to restart, since a person asked or a hand was there */
         enum call_trouble trouble;      /* what stood in the way of it, since then */
         bool sent;                      /* in its bootloader, and to stay there, because we told its firmware so */
+        struct hold hold;               /* for somebody's tool */
         char detail[256];               /* of the last failure */
 
         TAILQ_ENTRY(camera) link;
@@ -109,6 +111,10 @@ struct diagnosis camera_diagnosis(const struct camera *camera);
 /* How a person would name it: its serial, else its port. */
 const char *camera_name(const struct camera *camera);
 bool camera_automatic(const struct camera *camera);
+/* Is there something for which its bootloader is to be caught? */
+bool camera_is_wanted(const struct camera *camera);
+/* What waits for its bootloader, in words: its update, or somebody's tool. */
+const char *camera_waiting(const struct camera *camera);
 /* Do we have anything of it open, or are about to open or close it? */
 bool camera_is_busy(const struct camera *camera);
 /* Unfinished: absent with an open update or after a silent boot.  (row 3: "missing") */

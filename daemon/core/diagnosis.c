@@ -34,6 +34,7 @@ static const char *const diagnosis_code_names[_DIAGNOSIS_CODE_MAX] = {
         [DIAGNOSIS_UNREADABLE] = "unreadable",
         [DIAGNOSIS_STAYS_IN_BOOTLOADER] = "stays-in-bootloader",
         [DIAGNOSIS_INHIBITED] = "inhibited",
+        [DIAGNOSIS_HELD] = "held",
 };
 DEFINE_ENUM_NAMES(diagnosis_code, _DIAGNOSIS_CODE_MAX);
 
@@ -60,6 +61,10 @@ static struct diagnosis jumper(const struct diagnosis_facts *f)
 {
         char text[128];
 
+        if (f->peeked)
+                return say(DIAGNOSIS_JUMPER, "its flash begins like a known bootloader, of which no more was looked at, and its BOOT pin is pulled",
+                           "Remove the jumper (or look for a short), then unplug it and plug it in again. If it shows nothing then, its "
+                           "bootloader is damaged further on: with the jumper, camrescue recover %s --board BOARD (M4, M7, H7, ...).", f->name);
         if (f->ran_between == 0)
                 return say(DIAGNOSIS_JUMPER,
                            f->still_pulled ? "its bootloader was restored and is good, but it came back in ROM DFU mode: its BOOT pin is "
@@ -140,6 +145,7 @@ static struct diagnosis when_silent(const struct diagnosis_facts *f)
                    "Unplug it and plug it in again: camrescue will catch its bootloader and look.");
 }
 
+/* What follows "an update waits for it". */
 static const char *why_a_hand_is_needed(enum call_trouble trouble)
 {
         switch (trouble) {
@@ -149,24 +155,37 @@ static const char *why_a_hand_is_needed(enum call_trouble trouble)
         case _CALL_TROUBLE_MAX:
                 break;
         case CALL_NO_PORT:
-                return "an update waits for it, and its firmware has no serial port over which to ask for its bootloader";
+                return ", and its firmware has no serial port over which to ask for its bootloader";
         case CALL_NO_ANSWER:
-                return "an update waits for it, and its firmware does not answer when asked for its bootloader";
+                return ", and its firmware does not answer when asked for its bootloader";
         case CALL_OTHER_CAMERA:
-                return "an update waits for it, but the firmware there says that it runs on another camera: it was not asked for anything";
+                return ", but the firmware there says that it runs on another camera: it was not asked for anything";
         case CALL_STAYED:
-                return "an update waits for it, and its firmware was told to restart into its bootloader and did not";
+                return ", and its firmware was told to restart into its bootloader and did not";
         case CALL_NOT_BACK:
-                return "an update waits for it; it was restarted, and its bootloader was not seen";
+                return "; it was restarted, and its bootloader was not seen";
         }
-        return "an update waits for it";
+        return "";
+}
+
+_printf_(4, 5)
+static struct diagnosis waits(const struct diagnosis_facts *f, enum diagnosis_code code, const char *why, const char *advice, ...)
+{
+        struct diagnosis d = { .code = code };
+        va_list ap;
+
+        snprintf(d.text, sizeof(d.text), "%s waits for it%s", f->update_open ? "an update" : "another program", why);
+        va_start(ap, advice);
+        vsnprintf(d.advice, sizeof(d.advice), advice, ap);
+        va_end(ap);
+        return d;
 }
 
 /* What goes on by itself, or at the next plug-in, does so when they let go. */
 static bool is_held_back(const struct diagnosis_facts *f)
 {
         return f->inhibited_by && (f->state == CAMERA_INHIBITED || f->state == CAMERA_WAITING || f->state == CAMERA_BLOCKED ||
-                                   (f->state == CAMERA_RUNNING && f->update_open));
+                                   (f->state == CAMERA_RUNNING && (f->update_open || f->hold)));
 }
 
 static struct diagnosis held_back(const struct diagnosis_facts *f)
@@ -198,7 +217,9 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
         case CAMERA_STAYING:
                 return say(DIAGNOSIS_STAYS_IN_BOOTLOADER,
                            "it stays in its bootloader: a program holds it there, or it was told to restart into it and nothing followed",
-                           "Unplug it and plug it in again; or: camrescue update %s", f->name);
+                           "Unplug it and plug it in again; or: camrescue release %s, camrescue update %s", f->name, f->name);
+        case CAMERA_HELD:
+                return say(DIAGNOSIS_HELD, "held in its bootloader for another program", "camrescue release %s lets it go.", f->name);
         case CAMERA_SILENT:
                 return when_silent(f);
         case CAMERA_WAITING:
@@ -213,21 +234,29 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                 if (f->trouble == CALL_NOT_BACK)
                         return say(DIAGNOSIS_AWAITED, "it was told to restart into its bootloader, and has not been seen since",
                                    "Unplug it and plug it in again: it goes on by itself.");
+                if (f->hold && !f->update_open)
+                        return say(DIAGNOSIS_AWAITED, "its bootloader is wanted for another program, and it is not there",
+                                   "Plug it in: it is held in its bootloader then. To take that back: camrescue release %s", f->name);
                 return say(DIAGNOSIS_AWAITED, "something is unfinished, and it went away",
                            "Plug it in again: it goes on by itself.");
         case CAMERA_RUNNING:
                 if (f->update_open)
-                        return say(DIAGNOSIS_WAITING_FOR_REPLUG, why_a_hand_is_needed(f->trouble),
-                                   "Unplug it and plug it in again: the update begins in its bootloader.");
+                        return waits(f, DIAGNOSIS_WAITING_FOR_REPLUG, why_a_hand_is_needed(f->trouble),
+                                     "Unplug it and plug it in again: the update begins in its bootloader.");
+                if (f->hold)
+                        return waits(f, DIAGNOSIS_WAITING_FOR_REPLUG, why_a_hand_is_needed(f->trouble),
+                                     "Unplug it and plug it in again: it is held in its bootloader then. To take that back: "
+                                     "camrescue release %s", f->name);
                 return none();
         case CAMERA_CALLING:
                 if (f->trouble == CALL_BUSY)
-                        return say(DIAGNOSIS_BUSY, "an update waits for it, and another program has its serial port open",
-                                   "Close that program, and camrescue goes on; or unplug it and plug it in again.");
+                        return waits(f, DIAGNOSIS_BUSY, ", and another program has its serial port open",
+                                     "Close that program, and camrescue goes on; or unplug it and plug it in again.");
                 if (f->trouble == CALL_NO_PERMISSION)
-                        return say(DIAGNOSIS_NO_PERMISSION, "an update waits for it, and its serial port is not accessible to camrescued (yet)",
-                                   "Unplug it and plug it in again: the update begins in its bootloader. If this stays, the udev rules "
-                                   "of camrescue are not installed, or the program setfacl is not.");
+                        return waits(f, DIAGNOSIS_NO_PERMISSION, ", and its serial port is not accessible to camrescued (yet)",
+                                     "Unplug it and plug it in again: %s in its bootloader. If this stays, the udev rules "
+                                     "of camrescue are not installed, or the program setfacl is not.",
+                                     f->update_open ? "the update begins" : "it is held then");
                 return none();
         case CAMERA_BLOCKED:
                 if (f->permission)

@@ -41,6 +41,7 @@ enum diagnosis_code {
         DIAGNOSIS_UNREADABLE,
         DIAGNOSIS_STAYS_IN_BOOTLOADER,  /* and not through us */
         DIAGNOSIS_INHIBITED,            /* somebody asked for hands off */
+        DIAGNOSIS_HELD,                 /* in its bootloader, for somebody's tool */
         _DIAGNOSIS_CODE_MAX
 };
 DECLARE_ENUM_NAMES(diagnosis_code);
@@ -69,10 +70,12 @@ struct diagnosis_facts {
         enum content content;
         bool update_open, update_not_seen, restored;
         bool still_pulled;                      /* restored, and in ROM DFU again */
+        bool peeked;                            /* of its bootloader only the beginning was looked at: it is not proven a camera (row 3) */
         bool overdue;                           /* restored, and away for longer than a hand takes */
         unsigned ran_between;                   /* how often it ran since it was first seen in ROM DFU */
         bool automatic;
         enum call_trouble trouble;              /* of a camera that runs */
+        bool hold;                              /* somebody's tool waits for its bootloader */
         bool permission;                        /* blocked by missing permission, not by another program */
         enum failure failure;                   /* the last one, and its sentence; detail "": none */
         const char *detail;

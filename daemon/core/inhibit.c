@@ -67,7 +67,10 @@ static void on_look(void *userdata)
 {
         struct registry *registry = userdata;
         struct inhibitor *inhibitor;
+        struct camera *camera;
 
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                hold_look(camera);
         do {
                 TAILQ_FOREACH(inhibitor, &registry->inhibitors, link)
                         if (inhibitor->on_quiet && is_quiet(inhibitor)) {

@@ -714,7 +714,7 @@ bool registry_is_idle(struct registry *registry)
         const struct camera *camera;
 
         TAILQ_FOREACH(camera, &registry->cameras, link)
-                if (camera->attached || camera->provisional || camera->session || timer_is_set(&camera->deadline))
+                if (camera->attached || camera->provisional || camera->session || timer_is_set(&camera->deadline) || camera->hold.wished)
                         return false;
         return true;
 }

@@ -109,7 +109,9 @@ bool registry_automatic(const struct registry *registry);
 size_t registry_attached(const struct registry *registry);
 size_t registry_working(const struct registry *registry);       /* sessions going on */
 
-/* --- for camera.c --- */
+/* --- for camera.c and hold.c --- */
+/* Is this a camera for which anything is done here?  False: ret says why not. */
+bool registry_handles(const struct camera *camera, struct request_result *ret);
 struct caller *registry_caller(const struct registry *registry);
 void registry_camera_changed(struct registry *registry, struct camera *camera);
 void registry_update_changed(struct registry *registry, struct update *update);

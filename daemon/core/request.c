@@ -215,13 +215,14 @@ static void begin(struct registry *registry, struct camera *camera, const struct
                   "update %s: %s to %s (%s)", update->record.id, update->record.wish,
                   wanted->version[0] ? wanted->version : "what fits", wanted->reason);
         ret->update = update;
+        hold_superseded(camera);
         registry_update_changed(registry, update);
         camera_event(camera, EVENT_REQUESTED);
         caller_consider(camera);
         (void)journal_sync(registry->context.journal, NULL, NULL);
 }
 
-static bool board_is_handled(const struct camera *camera, struct request_result *ret)
+bool registry_handles(const struct camera *camera, struct request_result *ret)
 {
         if (!camera->board)
                 answer(ret, REQUEST_REFUSE, "its board is not known: say it with 'camrescue recover %s --board BOARD'",
@@ -260,7 +261,7 @@ static void request_update(struct registry *registry, struct camera *camera, con
         const struct partition *filesystem;
         struct wanted wanted;
 
-        if (!board_is_handled(camera, ret))
+        if (!registry_handles(camera, ret))
                 return;
         if (camera->state == CAMERA_UNPROVEN || (camera->provisional && camera->mode == CAMERA_MODE_ROM_DFU)) {
                 answer(ret, REQUEST_REFUSE, "it is not proven to be a camera: 'camrescue recover %s --board BOARD' first",
@@ -309,7 +310,7 @@ static void recover(struct registry *registry, struct camera *camera, const stru
 {
         struct wanted wanted = {};
 
-        if (!board_is_handled(camera, ret))
+        if (!registry_handles(camera, ret))
                 return;
         if (rom) {
                 /* Row 2: for this attachment.  The images are chosen when the flash has been read. */
@@ -363,7 +364,7 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                 return;
         }
         if (!board) {
-                (void)board_is_handled(camera, ret);
+                (void)registry_handles(camera, ret);
                 return;
         }
         if (rom && !board->rom_restore) {
@@ -392,7 +393,7 @@ static void request_restore(struct registry *registry, struct camera *camera, co
         static const char *const partitions[] = { "FIRMWARE", "HP", "HE" };
         struct wanted wanted = { .version = "saved", .reason = "what was saved before it was overwritten" };
 
-        if (!board_is_handled(camera, ret))
+        if (!registry_handles(camera, ret))
                 return;
         for (size_t i = 0; i < ELEMENTSOF(partitions); i++) {
                 const struct saved_record *saved = store_saved(registry->context.store, camera->record.key, partitions[i]);
@@ -471,7 +472,7 @@ void registry_retry(struct registry *registry, struct camera *camera, struct req
                        "update %s was done: to write again, use 'camrescue update'", last->record.id);
                 return;
         }
-        if (!board_is_handled(camera, ret))
+        if (!registry_handles(camera, ret))
                 return;
         if (!find_images_again(registry, camera, &wanted)) {
                 answer(ret, REQUEST_REFUSE, "an image of update %s is not in the store any more: import it, or use 'camrescue update'",

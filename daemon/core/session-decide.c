@@ -453,6 +453,19 @@ static void give_verdict(struct session *s, bool as_if_saved)
         s->decision.verdict = verdict_give(&evidence);
 }
 
+/* Nothing is written, whatever the verdict would say. */
+static void look_and_leave(struct session *s)
+{
+        if (!session_would_boot(s)) {
+                session_end(s, SESSION_END_HELD, MACHINE_OK, "its firmware is incomplete");
+                return;
+        }
+        give_verdict(s, /* as_if_saved= */ true);
+        if (s->decision.verdict.kind != VERDICT_WRITE)
+                (void)s->events->on_decided(s->userdata, &s->decision);
+        session_leave(s, SESSION_END_RELEASED, "as somebody asked for it");
+}
+
 void session_decide(struct session *s)
 {
         const struct target *head = NULL;
@@ -471,6 +484,11 @@ void session_decide(struct session *s)
                 s->decision.found = found && found->match == SURVEY_WHOLE ? head->records[found->tag] : NULL;
                 if (!is_ours(s, s->decision.found))
                         s->decision.found = NULL;
+        }
+
+        if (s->wish.look_and_leave) {
+                look_and_leave(s);
+                return;
         }
 
         /* What would be, if everything unknown were saved: only then is it worth the time to save it (row 8). */

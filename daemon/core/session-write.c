@@ -215,7 +215,7 @@ void session_commit(struct session *s)
         int r;
 
         s->step = SESSION_COMMITTING;
-        s->bytes_total = 0;
+        s->bytes_done = s->bytes_total = 0;
         for (size_t t = 0; t < s->n_targets; t++) {
                 struct target *target = &s->targets[t];
 

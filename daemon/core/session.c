@@ -37,6 +37,7 @@ static const char *const session_end_names[_SESSION_END_MAX] = {
         [SESSION_END_UPDATED] = "updated",
         [SESSION_END_FAILED] = "failed",
         [SESSION_END_NOT_RECORDED] = "not-recorded",
+        [SESSION_END_KEPT] = "kept",
         [SESSION_END_STOPPED] = "stopped",
 };
 DEFINE_ENUM_NAMES(session_end, _SESSION_END_MAX);
@@ -215,7 +216,9 @@ static void pinned(struct session *s)
         s->events->on_pinned(s->userdata, loop_now(s->context.loop) - s->sighting.seen_at);
         if (s->step == SESSION_ENDED || session_stops_here(s))
                 return;
-        if (s->wish.release_only)
+        if (s->wish.keep)
+                session_end(s, SESSION_END_KEPT, MACHINE_OK, "its bootloader is held, for another program to use");
+        else if (s->wish.release_only)
                 session_leave(s, SESSION_END_RELEASED, "nothing is wanted of it any more: sent back to its firmware");
         else if (s->wish.peek_only)
                 session_begin_peek(s);

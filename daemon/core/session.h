@@ -74,6 +74,7 @@ enum session_end {
         SESSION_END_UPDATED,            /* every unit read back equal, told to leave */
         SESSION_END_FAILED,             /* outcome and message say how */
         SESSION_END_NOT_RECORDED,       /* what was meant could not be made durable: nothing more was written */
+        SESSION_END_KEPT,               /* pinned for somebody's tool, and no more */
         SESSION_END_STOPPED,            /* session_stop() was obeyed at a safe boundary (released or not: the bus tells) */
         _SESSION_END_MAX
 };
@@ -90,6 +91,8 @@ struct session_wish {
         bool begun_unattended;          /* WISH_RESUME: no person asked for the update that is open */
         bool begun;                     /* units with wear may hold our own half-done work */
         bool release_only;              /* nothing is wanted of it: pinned, so that it is ours, and told to leave */
+        bool keep;                      /* pinned, and let be: somebody's tool wants it there */
+        bool look_and_leave;            /* read, not written whatever stands there, and told to leave if its firmware is whole */
         bool peek_only;                 /* unproven ROM device of a missing camera: read at most 4 KiB (row 3) */
         char camera[CAMERA_KEY_MAX];
         char named[80];                 /* firmware version asked for; "" free choice */

@@ -347,6 +347,8 @@ const sd_bus_vtable bus_camera_vtable[] = {
                                  SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("Retry", "",, "oss", SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_retry,
                                  SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("HoldInBootloader", "a{sv}", SD_BUS_PARAM(options), "",, bus_on_hold, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD("Release", "", "", bus_on_release, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("Forget", "b", SD_BUS_PARAM(saved), "",, on_forget, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("GetHistory", "u", SD_BUS_PARAM(max), "a(tss)", SD_BUS_PARAM(history), on_get_history,
                                  SD_BUS_VTABLE_UNPRIVILEGED),

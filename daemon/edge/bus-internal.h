@@ -25,12 +25,15 @@
 #define BUS_ERROR_DENIED   BUS_NAME ".Error.AccessDenied"
 #define BUS_ERROR_TIMEOUT  BUS_NAME ".Error.Timeout"
 #define BUS_ERROR_LIMIT    BUS_NAME ".Error.LimitExceeded"
+#define BUS_ERROR_BUSY     BUS_NAME ".Error.Busy"
+#define BUS_ERROR_INCOMPLETE BUS_NAME ".Error.FirmwareIncomplete"
 #define BUS_ERROR_FAILED   BUS_NAME ".Error.Failed"
 
 struct adding;                          /* AddFirmware whose answer is still to come; bus-manager.c's */
 struct asking;                          /* for a sender's right; access.c's */
 struct telling;                         /* GetHistory, likewise; bus-camera.c's */
 struct inhibition;                      /* bus-inhibit.c's */
+struct releasing;                       /* Release whose answer is still to come; bus-hold.c's */
 
 struct bus {
         struct loop *loop;
@@ -47,6 +50,7 @@ struct bus {
         LIST_HEAD(, telling) tellings;
         LIST_HEAD(, asking) askings;
         LIST_HEAD(, inhibition) inhibitions;
+        LIST_HEAD(, releasing) releasings;
         size_t n_telling;               /* of them, the first: what is being told now, some at a time */
         const struct bus_events *events;
         void *userdata;
@@ -56,6 +60,7 @@ struct bus {
 /* Nobody waits for these answers any more. */
 void bus_forget_addings(struct bus *bus);
 void bus_forget_tellings(struct bus *bus);
+void bus_forget_releasings(struct bus *bus);
 void bus_forget_askings(struct bus *bus);
 /* To be told of every message before it is dispatched: an answered question whose message came in and was not taken is dropped. */
 void bus_sweep_askings(struct bus *bus, const sd_bus_message *message);
@@ -95,6 +100,9 @@ enum access { ACCESS_UPDATE, ACCESS_RECOVER, ACCESS_MANAGE, ACCESS_INHIBIT, _ACC
 int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error);
 /* From within a handler: whose vtable it is. */
 struct bus *bus_of_message(sd_bus_message *message);
+/* Camera.HoldInBootloader and Camera.Release. */
+int bus_on_hold(sd_bus_message *message, void *userdata, sd_bus_error *error);
+int bus_on_release(sd_bus_message *message, void *userdata, sd_bus_error *error);
 /* Manager.Inhibit and Manager.Inhibited. */
 int bus_on_inhibit(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_get_inhibited(sd_bus *connection, const char *path, const char *interface, const char *property, sd_bus_message *reply,

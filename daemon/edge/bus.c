@@ -513,6 +513,7 @@ struct bus *bus_free(struct bus *bus)
         bus_forget_inhibitions(bus);
         bus_forget_addings(bus);
         bus_forget_tellings(bus);
+        bus_forget_releasings(bus);
         bus_forget_askings(bus);
         while (bus->n_dirty > 0)
                 on_flush(bus);          /* the last values are never lost, however many there are */

@@ -228,6 +228,27 @@ static int on_forget(sd_bus_message *m, void *userdata, sd_bus_error *error)
         return sd_bus_reply_method_return(m, NULL);
 }
 
+static int on_hold(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        uint64_t timeout = 0;
+        const char *key = "";
+
+        must(sd_bus_message_enter_container(m, 'a', "{sv}"), "options");
+        while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+                must(sd_bus_message_read(m, "s", &key), "key");
+                must(sd_bus_message_read(m, "v", "t", &timeout), "timeout");
+                must(sd_bus_message_exit_container(m), "option");
+        }
+        tell("called HoldInBootloader %s %s=%llu", strrchr(sd_bus_message_get_path(m), '/') + 1, key, (unsigned long long)timeout);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
+static int on_release(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        tell("called Release %s", strrchr(sd_bus_message_get_path(m), '/') + 1);
+        return sd_bus_reply_method_return(m, NULL);
+}
+
 /* Three lines, the newest with bytes that no terminal should see. */
 static int on_get_history(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
@@ -436,6 +457,8 @@ static const sd_bus_vtable camera_vtable[] = {
         METHOD("SetLabel", "s", "", on_set_label),
         METHOD("Retry", "", "oss", on_retry),
         METHOD("Forget", "b", "", on_forget),
+        METHOD("HoldInBootloader", "a{sv}", "", on_hold),
+        METHOD("Release", "", "", on_release),
         METHOD("GetHistory", "u", "a(tss)", on_get_history),
         PROPERTY("UniqueId", "s"), PROPERTY("Key", "s"), PROPERTY("Serial", "s"), PROPERTY("Board", "s"), PROPERTY("BoardName", "s"),
         PROPERTY("Port", "s"), PROPERTY("Attached", "b"), PROPERTY("Mode", "s"), PROPERTY("State", "s"),

@@ -157,24 +157,28 @@ static bool is_listener(pid_t pid, const char *fd_name, const unsigned long *ino
         return false;
 }
 
-static void wait_stopped(pid_t pid)
+/* Or gone. */
+static bool is_stopped(pid_t pid)
 {
+        _cleanup_fclose_ FILE *f = NULL;
         char path[64], state;
 
         (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-        for (int i = 0; i < 1000; i++) {
-                _cleanup_fclose_ FILE *f = fopen(path, "re");
+        f = fopen(path, "re");
+        return !f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1 || strchr("TtZX", state);
+}
 
-                if (!f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1 || strchr("TtZX", state))
-                        return;
+static void wait_stopped(pid_t pid)
+{
+        for (int i = 0; i < 1000 && !is_stopped(pid); i++)
                 (void)usleep(1000);
-        }
 }
 
 /* A copy of the listener's socket is the same socket: its buffer can be made small from here. */
 static int overflow_listener(struct uevents *uevents, pid_t pid, int fd_number, const char *properties, size_t size)
 {
         _cleanup_close_ int pidfd = -1, fd = -1;
+        bool was_stopped = is_stopped(pid);
         int before, tiny = 0, half;
         socklen_t length = sizeof(before);
         int r = 0;
@@ -197,7 +201,9 @@ static int overflow_listener(struct uevents *uevents, pid_t pid, int fd_number, 
         half = before / 2;              /* the kernel doubles what it is told */
         if (setsockopt(fd, SOL_SOCKET, SO_RCVBUFFORCE, &half, sizeof(half)) < 0)
                 (void)setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &half, sizeof(half));
-        (void)kill(pid, SIGCONT);
+        /* Who had been stopped by somebody else is not ours to continue. */
+        if (!was_stopped)
+                (void)kill(pid, SIGCONT);
         return r;
 }
 

@@ -19,7 +19,7 @@
 #include "core/camera-state.h"
 
 /* One letter per state and effect, so that the whole matrix can be seen at once. */
-static const char state_letters[_CAMERA_STATE_MAX + 1] = "ASWPBTRGDOKEQULCNJXZYFH";
+static const char state_letters[_CAMERA_STATE_MAX + 1] = "ASWPBTRGDOKEQULCNJXZYFHM";
 static const char effect_letters[_CAMERA_EFFECT_MAX + 1] = "-ocrltsnbvapgdf";
 
 #define FIRST_COLUMN EVENT_GONE
@@ -27,30 +27,31 @@ static const char effect_letters[_CAMERA_EFFECT_MAX + 1] = "-ocrltsnbvapgdf";
 
 /* What comes after the sightings, which mean the same in every state; "..": stays, nothing happens. */
 static const char *const matrix[_CAMERA_STATE_MAX] = {
-        /*                       gone exc  dead pin  busy opf  wri  rel  hold nofw soun romd upd  upf  stop req  fwad fin  call cald calf inh */
-        [CAMERA_ABSENT]      = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..   ..   ..   ..   ..",
-        [CAMERA_SILENT]      = " S-   A-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..   ..   ..   ..   ..",
-        [CAMERA_WAITING]     = " W-   W-   Wv   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   A-   ..   ..   ..   ..",
-        [CAMERA_PASSING]     = " Br   Ac   T-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
-        [CAMERA_BOOTING]     = " B-   A-   Ss   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_STAYING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
-        [CAMERA_RUNNING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Gg   ..   ..   ..",
-        [CAMERA_CALLING]     = " Wf   Wf   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   R-   ..   Dd   Rf   R-",
-        [CAMERA_RESTARTING]  = " D-   Wf   Wf   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Rf   ..",
-        [CAMERA_OPENING]     = " Wc   Wc   ..   E-   Kt   Ft   ..   ..   ..   ..   ..   ..   ..   ..   Qc   Oo   ..   ..   ..   ..   ..   Hc",
-        [CAMERA_BLOCKED]     = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Hc",
-        [CAMERA_EXAMINING]   = " Wc   Wc   ..   ..   ..   ..   U-   Ll   Qc   Nc   Jc   ..   Cl   Ft   Qc   Oo   ..   ..   ..   ..   ..   Hc",
-        [CAMERA_ASKING]      = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
-        [CAMERA_UPDATING]    = " Wc   Wc   ..   ..   ..   ..   ..   ..   Qc   ..   ..   Jc   Cl   Ft   Qc   ..   ..   ..   ..   ..   ..   Hc",
-        [CAMERA_RELEASING]   = " Br   Ac   Fc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_CONFIRMING]  = " Cr   Cr   Sn   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_NO_FIRMWARE] = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   Oo   ..   ..   ..   ..   ..",
-        [CAMERA_JUMPER]      = " Wb   Wb   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
-        [CAMERA_UNPROVEN]    = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
-        [CAMERA_LEFT_ALONE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_UNREADABLE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
-        [CAMERA_FAILED]      = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..",
-        [CAMERA_INHIBITED]   = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        /*                       gone exc  dead pin  busy opf  wri  rel  hold nofw soun romd upd  upf  stop req  fwad fin  call cald calf inh  kept */
+        [CAMERA_ABSENT]      = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_SILENT]      = " S-   A-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   W-   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_WAITING]     = " W-   W-   Wv   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   A-   ..   ..   ..   ..   ..",
+        [CAMERA_PASSING]     = " Br   Ac   T-   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_BOOTING]     = " B-   A-   Ss   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_STAYING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_RUNNING]     = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Gg   ..   ..   ..   ..",
+        [CAMERA_CALLING]     = " Wf   Wf   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   R-   ..   Dd   Rf   R-   ..",
+        [CAMERA_RESTARTING]  = " D-   Wf   Wf   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Rf   ..   ..",
+        [CAMERA_OPENING]     = " Wc   Wc   ..   E-   Kt   Ft   ..   ..   ..   ..   ..   ..   ..   ..   Qc   Oo   ..   ..   ..   ..   ..   Hc   Mc",
+        [CAMERA_BLOCKED]     = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Hc   ..",
+        [CAMERA_EXAMINING]   = " Wc   Wc   ..   ..   ..   ..   U-   Ll   Qc   Nc   Jc   ..   Cl   Ft   Qc   Oo   ..   ..   ..   ..   ..   Hc   Mc",
+        [CAMERA_ASKING]      = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_UPDATING]    = " Wc   Wc   ..   ..   ..   ..   ..   ..   Qc   ..   ..   Jc   Cl   Ft   Qc   ..   ..   ..   ..   ..   ..   Hc   ..",
+        [CAMERA_RELEASING]   = " Br   Ac   Fc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_CONFIRMING]  = " Cr   Cr   Sn   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_NO_FIRMWARE] = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   Oo   ..   ..   ..   ..   ..   ..",
+        [CAMERA_JUMPER]      = " Wb   Wb   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_UNPROVEN]    = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_LEFT_ALONE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_UNREADABLE]  = " Ac   Ac   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_FAILED]      = " Wc   Wc   Oo   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_INHIBITED]   = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..",
+        [CAMERA_HELD]        = " Wc   Wc   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   ..   Oo   ..   T-   ..   ..   ..   ..   ..",
 };
 
 static bool is_attached(enum camera_state state)
@@ -80,6 +81,7 @@ static bool is_attached(enum camera_state state)
         case CAMERA_UNREADABLE:
         case CAMERA_FAILED:
         case CAMERA_INHIBITED:
+        case CAMERA_HELD:
         case _CAMERA_STATE_MAX:
                 return true;
         }

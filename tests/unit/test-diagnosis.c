@@ -121,6 +121,29 @@ static void calls(void **unused)
 }
 
 /* What would go on by itself waits for them; what needs a hand says so all the same. */
+/* For somebody's tool: held, or what it takes to come to that. */
+static void held(void **unused)
+{
+        struct diagnosis_facts facts = facts_in(CAMERA_HELD);
+
+        (void)unused;
+        expect(&facts, DIAGNOSIS_HELD, "for another program", "camrescue release 34303639330D5113001F002A");
+        facts = facts_in(CAMERA_RUNNING);
+        facts.hold = true;
+        expect(&facts, DIAGNOSIS_WAITING_FOR_REPLUG, "another program waits for it", "plug it in again: it is held");
+        facts.trouble = CALL_NO_ANSWER;
+        expect(&facts, DIAGNOSIS_WAITING_FOR_REPLUG, "another program waits for it, and its firmware does not answer", "release");
+        facts.update_open = true;
+        expect(&facts, DIAGNOSIS_WAITING_FOR_REPLUG, "an update waits for it", "the update begins");
+        facts = facts_in(CAMERA_WAITING);
+        facts.hold = true;
+        expect(&facts, DIAGNOSIS_AWAITED, "for another program", "Plug it in");
+        facts = facts_in(CAMERA_CALLING);
+        facts.hold = true;
+        facts.trouble = CALL_NO_PERMISSION;
+        expect(&facts, DIAGNOSIS_NO_PERMISSION, "another program waits for it", "it is held then");
+}
+
 static void held_back(void **unused)
 {
         static const enum camera_state held[] = { CAMERA_INHIBITED, CAMERA_WAITING, CAMERA_BLOCKED, CAMERA_RUNNING };
@@ -204,6 +227,9 @@ static void hands_needed(void **unused)
         expect(&facts, DIAGNOSIS_OLD_BOOTLOADER, "serial bootloader", NULL);
         facts.mode = CAMERA_MODE_OTHER;
         expect(&facts, DIAGNOSIS_NOT_HANDLED, NULL, NULL);
+        facts = facts_in(CAMERA_JUMPER);
+        facts.peeked = true;
+        expect(&facts, DIAGNOSIS_JUMPER, "no more was looked at", "camrescue recover");
         facts = facts_in(CAMERA_FAILED);
         expect(&facts, DIAGNOSIS_IGNORES_DETACH, "does not leave", "Unplug");
         facts.failure = FAILURE_DEVICE;
@@ -244,7 +270,7 @@ static void nothing_is_cut(void **unused)
         (void)unused;
         for (int s = 0; s < _CAMERA_STATE_MAX; s++)
                 for (int r = 0; r < _VERDICT_REASON_MAX; r++)
-                        for (unsigned bits = 0; bits < 128; bits++) {
+                        for (unsigned bits = 0; bits < 256; bits++) {
                                 struct diagnosis_facts facts = facts_in((enum camera_state)s);
                                 struct diagnosis d;
 
@@ -255,6 +281,7 @@ static void nothing_is_cut(void **unused)
                                 facts.update_not_seen = bits & 4;
                                 facts.restored = bits & 8;
                                 facts.permission = bits & 16;
+                                facts.hold = bits & 128;
                                 facts.mode = bits & 32 ? CAMERA_MODE_ROM_DFU : CAMERA_MODE_VCP_BOOTLOADER;
                                 /* The longest of camera.detail. */
                                 facts.detail = bits & 64 ? "what was written does not read back equal, even after writing it again: "
@@ -283,6 +310,7 @@ int main(void)
                 { "/diagnosis/silent", silent, NULL, NULL, NULL },
                 { "/diagnosis/waiting", waiting, NULL, NULL, NULL },
                 { "/diagnosis/calls", calls, NULL, NULL, NULL },
+                { "/diagnosis/held", held, NULL, NULL, NULL },
                 { "/diagnosis/held-back", held_back, NULL, NULL, NULL },
                 { "/diagnosis/rom", rom, NULL, NULL, NULL },
                 { "/diagnosis/hands-needed", hands_needed, NULL, NULL, NULL },

@@ -465,7 +465,7 @@ static bool is_well(struct patient *p)
 
 static void be_kind_to(struct soak *soak, struct patient *p)
 {
-        bool jumper = false;
+        bool jumper = false, said_to_be_good = false;
 
         sim_camera_clear_faults(p->lab->sim);
         usb_inproc_fail_open(p->lab->usb, 0, 0);
@@ -482,8 +482,10 @@ static void be_kind_to(struct soak *soak, struct patient *p)
                 if (is_well(p))
                         return;
                 camera = lab_known(p->lab);
+                /* "If it shows nothing then, ...": that was tried. */
                 if (camera && (camera->state == CAMERA_ASKING || camera->state == CAMERA_UNPROVEN ||
-                               camera->state == CAMERA_FAILED || camera->state == CAMERA_SILENT)) {
+                               camera->state == CAMERA_FAILED || camera->state == CAMERA_SILENT ||
+                               (camera->state == CAMERA_JUMPER && camera->provisional && said_to_be_good))) {
                         struct request request = {
                                 .wish = WISH_RECOVER, .replace_unknown = true,
                                 .board = camera->provisional ? sim_board_name(p->board) : NULL,
@@ -495,6 +497,7 @@ static void be_kind_to(struct soak *soak, struct patient *p)
                         if (is_well(p))
                                 return;
                 }
+                said_to_be_good = said_to_be_good || (camera && camera->state == CAMERA_JUMPER);
                 /* Shows nothing at all: its bootloader is gone, too. */
                 jumper = !jumper && sim_camera_mode(p->lab->sim) == SIM_SILENT &&
                          !(camera && (camera->state == CAMERA_SILENT || camera->state == CAMERA_BOOTING));

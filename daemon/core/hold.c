@@ -1,0 +1,313 @@
+/* SPDX-License-Identifier: MIT */
+/* Holding for a tool: see hold.h. */
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "core/caller.h"
+#include "core/hold.h"
+#include "core/registry.h"
+
+#define camera_log(about, level, ...)                                                                   \
+        log_about(level, (&(struct log_subject){ .camera = (about)->record.key, .port = (about)->sighting.port }), __VA_ARGS__)
+
+static void end_wish(struct camera *camera)
+{
+        camera->hold.wished = camera->hold.kept = false;
+        timer_clear(&camera->hold.timer);
+}
+
+static void withdraw(struct camera *camera)
+{
+        end_wish(camera);
+        if (!camera_is_wanted(camera))
+                camera_event(camera, EVENT_FINISHED);
+        camera_send_back(camera);
+        registry_camera_changed(camera->registry, camera);
+}
+
+/* --- hold --- */
+
+static bool refuse(struct request_result *ret, const char *format, ...) _printf_(2, 3);
+static bool refuse(struct request_result *ret, const char *format, ...)
+{
+        va_list ap;
+
+        va_start(ap, format);
+        vsnprintf(ret->text, sizeof(ret->text), format, ap);
+        va_end(ap);
+        return false;
+}
+
+static bool may_be_held(const struct camera *camera, struct request_result *ret)
+{
+        if (!registry_handles(camera, ret))
+                return false;
+        if (update_is_open(camera->update))
+                return refuse(ret, "update %s is open for it, which holds its bootloader itself: wait for its end, or cancel it",
+                              camera->update->record.id);
+        if (camera->attached && camera->mode == CAMERA_MODE_ROM_DFU)
+                return refuse(ret, "it is in ROM DFU mode, where it stays by itself");
+        if (camera->provisional)
+                return refuse(ret, "it is not known to be a certain camera");
+        if (!camera->has_uid && camera->board->chip == CHIP_ALIF)
+                return refuse(ret, "its bootloader was not seen yet, and its serial there is another one: unplug it, plug it in again, and "
+                              "ask once more");
+        if (camera->hold.releasing)
+                return refuse(ret, "it is being let go");
+        return true;
+}
+
+bool camera_hold(struct camera *camera, uint64_t timeout, struct request_result *ret)
+{
+        struct hold *hold = &camera->hold;
+
+        *ret = (struct request_result){ .action = REQUEST_REFUSE };
+        if (!may_be_held(camera, ret))
+                return false;
+        camera_log(camera, LOG_NOTICE, "its bootloader will be held for another program, for %u s at most", (unsigned)(timeout / SEC));
+        hold->wished = true;
+        timer_set(&hold->timer, timeout);
+        ret->action = REQUEST_QUEUED;
+        if (camera->state != CAMERA_HELD && !hold->closing) {
+                camera->tries = camera->failures = camera->calls = 0;
+                camera->trouble = CALL_FINE;
+                camera_event(camera, EVENT_REQUESTED);
+                caller_consider(camera);
+        }
+        registry_camera_changed(camera->registry, camera);
+        return true;
+}
+
+/* --- release --- */
+
+static void answer(struct camera *camera, enum release_end end, const char *message)
+{
+        struct hold *hold = &camera->hold;
+        hold_released_fn on_released = hold->on_released;
+
+        hold->releasing = false;
+        hold->on_released = NULL;
+        if (on_released)
+                on_released(hold->userdata, end, message);
+}
+
+/* "" if it may be: else why not. */
+static void why_not_released(const struct camera *camera, char *text, size_t size)
+{
+        const struct inhibitor *inhibitor = camera_inhibitor(camera);
+
+        text[0] = '\0';
+        if (camera->hold.releasing)
+                snprintf(text, size, "It is being let go already.");
+        else if (update_is_open(camera->update))
+                snprintf(text, size, "Update %s is open for it: cancel that first.", camera->update->record.id);
+        else if (camera->attached && camera->mode == CAMERA_MODE_ROM_DFU)
+                snprintf(text, size, "It is in ROM DFU mode: remove the jumper, and unplug it.");
+        else if (camera->hold.wished)
+                return;
+        else if (!camera->attached || camera->mode != CAMERA_MODE_BOOTLOADER)
+                snprintf(text, size, "It is not in its bootloader, and nobody asked for that.");
+        else if (camera->provisional)
+                snprintf(text, size, "It is not known to be a certain camera.");
+        else if (inhibitor)
+                snprintf(text, size, "Held back by %s: %s.", inhibitor_who(inhibitor), inhibitor_why(inhibitor));
+}
+
+void camera_release(struct camera *camera, hold_released_fn on_released, void *userdata)
+{
+        struct hold *hold = &camera->hold;
+        char text[sizeof(hold->message)];
+
+        why_not_released(camera, text, sizeof(text));
+        if (text[0]) {
+                if (on_released)
+                        on_released(userdata, RELEASE_REFUSED, text);
+                return;
+        }
+        hold->on_released = on_released;
+        hold->userdata = userdata;
+        /* Hands that are off stay off: a bootloader that is held is somebody's until they let go. */
+        if (camera->state == CAMERA_HELD && camera_is_inhibited(camera)) {
+                withdraw(camera);
+                answer(camera, RELEASE_REFUSED, "Others asked for hands off: it stays in its bootloader.");
+                return;
+        }
+        if (camera->state == CAMERA_BLOCKED) {
+                withdraw(camera);
+                answer(camera, RELEASE_BUSY, camera->permission ? "no permission to open its device node" : "another program holds it");
+                return;
+        }
+        switch (camera->state) {
+        case CAMERA_OPENING:
+        case CAMERA_EXAMINING:
+        case CAMERA_HELD:
+        case CAMERA_STAYING:
+        case CAMERA_ASKING:
+        case CAMERA_NO_FIRMWARE:
+        case CAMERA_FAILED:
+                end_wish(camera);
+                hold->releasing = true;
+                hold->release_next = hold->closing;
+                camera_log(camera, LOG_NOTICE, "to be let go of its bootloader");
+                if (!hold->closing)
+                        camera_event(camera, EVENT_REQUESTED);
+                break;
+        default:
+                /* On its way, or not there yet. */
+                withdraw(camera);
+                answer(camera, RELEASE_DONE, "");
+                break;
+        }
+}
+
+void camera_release_forget(struct camera *camera)
+{
+        camera->hold.on_released = NULL;
+}
+
+/* --- what becomes of it --- */
+
+static void stays(struct camera *camera, enum release_end end, const char *message)
+{
+        struct hold *hold = &camera->hold;
+
+        hold->end = end;
+        snprintf(hold->message, sizeof(hold->message), "%s", message);
+        hold->closing = true;
+        registry_look_quiet(camera->registry);
+}
+
+bool hold_take_end(struct camera *camera, enum session_end end, const char *message)
+{
+        struct hold *hold = &camera->hold;
+
+        if (end == SESSION_END_KEPT) {
+                /* What stands in its flash is the tool's to change. */
+                hold->kept = true;
+                camera->sent = false;
+                camera->record.firmware = (struct digest){};
+                camera_store(camera);
+                stays(camera, RELEASE_DONE, message);
+                return true;
+        }
+        if (!hold->releasing)
+                return false;
+        switch (end) {
+        case SESSION_END_RELEASED:
+        case SESSION_END_GONE:
+        case SESSION_END_WINDOW_MISSED:
+                answer(camera, RELEASE_DONE, message);
+                return false;
+        case SESSION_END_STOPPED:
+                answer(camera, RELEASE_REFUSED, message);
+                return false;
+        case SESSION_END_BUSY:
+                stays(camera, RELEASE_BUSY, message);
+                break;
+        case SESSION_END_HELD:
+                stays(camera, RELEASE_INCOMPLETE, message);
+                break;
+        case SESSION_END_OPEN_FAILED:
+        case SESSION_END_NO_FIRMWARE:
+        case SESSION_END_SOUND_BOOTLOADER:
+        case SESSION_END_ROM_DONE:
+        case SESSION_END_UPDATED:
+        case SESSION_END_FAILED:
+        case SESSION_END_NOT_RECORDED:
+        case SESSION_END_KEPT:
+        case _SESSION_END_MAX:
+                stays(camera, RELEASE_FAILED, message);
+                break;
+        }
+        camera_log(camera, LOG_NOTICE, "not let go: %s", message);
+        return true;
+}
+
+void hold_not_begun(struct camera *camera, const char *message)
+{
+        if (camera->hold.releasing)
+                answer(camera, RELEASE_FAILED, message);
+}
+
+/* Who hears that it is held claims it in the same moment. */
+void hold_look(struct camera *camera)
+{
+        struct hold *hold = &camera->hold;
+
+        if (!hold->closing || camera_is_busy(camera))
+                return;
+        hold->closing = false;
+        if (camera->state == CAMERA_OPENING || camera->state == CAMERA_EXAMINING) {
+                camera_event(camera, EVENT_KEPT);
+                if (hold->release_next && !camera_is_inhibited(camera)) {
+                        hold->release_next = false;
+                        camera_event(camera, EVENT_REQUESTED);
+                        return;
+                }
+                if (hold->release_next) {
+                        hold->end = RELEASE_REFUSED;
+                        snprintf(hold->message, sizeof(hold->message), "Others asked for hands off: it stays in its bootloader.");
+                }
+                if (!hold->wished)
+                        camera_event(camera, EVENT_FINISHED);
+        } else
+                hold->end = RELEASE_DONE;       /* it has left meanwhile */
+        hold->release_next = false;
+        if (hold->releasing)
+                answer(camera, hold->end, hold->message);
+}
+
+void hold_arrived(struct camera *camera)
+{
+        if (!camera->hold.kept)
+                return;
+        camera_log(camera, LOG_INFO, "it runs again: its bootloader is not held any more");
+        end_wish(camera);
+}
+
+void hold_superseded(struct camera *camera)
+{
+        struct hold *hold = &camera->hold;
+
+        hold->closing = hold->release_next = false;
+        if (hold->wished)
+                camera_log(camera, LOG_NOTICE, "its bootloader is not held for others any more: an update was asked for");
+        end_wish(camera);
+        if (hold->releasing)
+                answer(camera, RELEASE_REFUSED, "An update was asked for.");
+}
+
+/* --- its time --- */
+
+static void on_timer(void *userdata)
+{
+        struct camera *camera = userdata;
+
+        camera_log(camera, LOG_NOTICE, "its bootloader was to be held, and the time for that is over");
+        if (camera->state == CAMERA_HELD && !camera_is_inhibited(camera)) {
+                camera_release(camera, NULL, NULL);
+                return;
+        }
+        /* A device that is slow to be closed. */
+        if (camera->hold.closing && camera->state == CAMERA_EXAMINING) {
+                camera->hold.closing = false;
+                camera_event(camera, EVENT_KEPT);
+        }
+        withdraw(camera);
+}
+
+void hold_init(struct camera *camera)
+{
+        timer_init(&camera->hold.timer, registry_context(camera->registry)->loop, on_timer, camera);
+}
+
+void hold_deinit(struct camera *camera)
+{
+        timer_deinit(&camera->hold.timer);
+        if (camera->hold.releasing)
+                answer(camera, RELEASE_DONE, "");       /* forgotten: it is not there */
+}
