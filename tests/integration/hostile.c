@@ -344,6 +344,7 @@ static int crowd(const char *camera)
 static int flood(unsigned n, const char *member)
 {
         sd_bus *bus = connect_bus(), *other = connect_bus();
+        int r;
         char c;
 
         /* Its own name must be there, or it could not call; after that it reads nothing. */
@@ -363,7 +364,7 @@ static int flood(unsigned n, const char *member)
                 sd_bus_message_unref(call);
                 must(sd_bus_flush(bus), "flush");
                 if (i % FLOOD_AT_ONCE == FLOOD_AT_ONCE - 1) {
-                        int r = sd_bus_call_method(other, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, "");
+                        r = sd_bus_call_method(other, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, "");
 
                         if (r < 0)
                                 die("after %u calls: %s", i + 1, strerror(-r));
@@ -371,7 +372,10 @@ static int flood(unsigned n, const char *member)
         }
         (void)printf("sent\n");
         (void)fflush(stdout);
-        return read(STDIN_FILENO, &c, 1) < 0;
+        r = read(STDIN_FILENO, &c, 1) < 0;
+        sd_bus_flush_close_unref(other);
+        sd_bus_close_unref(bus);
+        return r;
 }
 
 /* --- vanish --- */
