@@ -61,6 +61,15 @@ bool bytes_all(const void *data, size_t size, uint8_t value)
         return size == 0 || (p[0] == value && memcmp(p, p + 1, size - 1) == 0);
 }
 
+bool text_has_controls(const char *text)
+{
+        for (const unsigned char *p = (const unsigned char *)text; *p; p++)
+                /* The second row of controls is C2 80 ... C2 9F. */
+                if (*p < 0x20 || *p == 0x7f || (*p == 0xc2 && p[1] < 0xa0))
+                        return true;
+        return false;
+}
+
 size_t bytes_common_prefix(const void *a, const void *b, size_t size)
 {
         const uint8_t *p = a, *q = b;

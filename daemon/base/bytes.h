@@ -61,6 +61,9 @@ bool bytes_all(const void *data, size_t size, uint8_t value);
 /* Number of equal bytes at the beginning. */
 size_t bytes_common_prefix(const void *a, const void *b, size_t size);
 
+/* Of UTF-8: is there a control character, of either row? */
+bool text_has_controls(const char *text);
+
 /* Lower case.  hex must have room for 2 * size + 1. */
 void hex_encode(const void *data, size_t size, char *hex);
 /* Exactly 2 * size digits of either case, or -EINVAL. */

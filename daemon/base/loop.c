@@ -21,7 +21,9 @@
 #include <pthread.h>
 #include <signal.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -44,6 +46,7 @@ struct helper {
         struct lane *lane;              /* NULL: ends after its one work */
         struct work *work;              /* the first */
         pthread_t thread;
+        void *stack;
         SLIST_ENTRY(helper) link;       /* in loop->ended */
 };
 
@@ -113,6 +116,32 @@ static void *helper_main(void *userdata)
         return NULL;
 }
 
+/* A stack of its own, given back when the thread was joined: the C library would keep it for the next thread, with the pages that were
+ * touched, and after a hundred at once that would be more than all else that an idle daemon has. */
+static int helper_stack_new(pthread_attr_t *attributes, void **ret)
+{
+        size_t guard = (size_t)sysconf(_SC_PAGESIZE);
+        char *stack = mmap(NULL, HELPER_STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
+        int r;
+
+        if (stack == MAP_FAILED)
+                return -errno;
+        r = mprotect(stack, guard, PROT_NONE) < 0 ? -errno
+                : -pthread_attr_setstack(attributes, stack + guard, HELPER_STACK_SIZE - guard);
+        if (r < 0) {
+                (void)munmap(stack, HELPER_STACK_SIZE);
+                return r;
+        }
+        *ret = stack;
+        return 0;
+}
+
+static void helper_free(struct helper *helper)
+{
+        (void)munmap(helper->stack, HELPER_STACK_SIZE);
+        free(helper);
+}
+
 static int helper_start(struct loop *loop, struct lane *lane, struct work *work)
 {
         _cleanup_free_ struct helper *helper = NULL;
@@ -127,9 +156,14 @@ static int helper_start(struct loop *loop, struct lane *lane, struct work *work)
 
         /* The thread writes no member that is read here, and `thread` is read only after it was seen in
          * loop->ended, which this thread looks at later. */
+        r = helper_stack_new(&loop->helper_attributes, &helper->stack);
+        if (r < 0)
+                return r;
         r = pthread_create(&helper->thread, &loop->helper_attributes, helper_main, helper);
-        if (r != 0)
+        if (r != 0) {
+                (void)munmap(helper->stack, HELPER_STACK_SIZE);
                 return -r;
+        }
         helper = NULL;
         return 0;
 }
@@ -149,7 +183,7 @@ static void helpers_reap(struct loop *loop, bool wait)
         for (helper = SLIST_FIRST(&ended); helper; helper = next) {
                 next = SLIST_NEXT(helper, link);
                 if ((wait ? pthread_join(helper->thread, NULL) : pthread_tryjoin_np(helper->thread, NULL)) == 0)
-                        free(helper);
+                        helper_free(helper);
                 else
                         SLIST_INSERT_HEAD(&left, helper, link);
         }

@@ -377,6 +377,75 @@ static void how_long_it_takes_is_foretold(void **state)
         assert_int_equal(lab_update(camera)->rate, 0);
 }
 
+/* --- to be read after its end --- */
+
+struct removed {
+        const char *expected;
+        unsigned n, n_expected;
+};
+
+static void on_update_removed(void *userdata, struct update *update)
+{
+        struct removed *removed = userdata;
+
+        removed->n++;
+        removed->n_expected += strcmp(update->record.id, removed->expected) == 0;
+}
+
+static const struct registry_observer removed_observer = { .on_update_removed = on_update_removed };
+
+static void it_can_be_read_for_ten_minutes_after_its_end(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        char first[32];
+        struct removed removed = { .expected = first };
+        uint64_t ended;
+
+        (void)snprintf(first, sizeof(first), "%s", lab_update(camera)->record.id);
+        assert_int_equal(registry_observe(lab->registry, &removed_observer, &removed), 0);
+        /* Each wish ends the one before it: far more than are kept for ever. */
+        for (unsigned i = 0; i < 120; i++)
+                assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        lab_run(lab, SEC);
+        ended = registry_update_by_id(lab->registry, first)->record.ended;
+        assert_true(ended > 0);
+        lab_run(lab, ended + 599 * SEC - loop_wall_clock(lab->loop));
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        assert_non_null(registry_update_by_id(lab->registry, first));
+        assert_int_equal(registry_update_by_id(lab->registry, first)->result, UPDATE_CANCELLED);
+        assert_int_equal(removed.n, 0);
+        lab_run(lab, SEC);
+        assert_int_equal(removed.n, 0);
+        /* Those who watch are told, before it is gone. */
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        assert_null(registry_update_by_id(lab->registry, first));
+        assert_int_equal(removed.n_expected, 1);
+        assert_in_range(removed.n, 2, 71);
+        registry_unobserve(lab->registry, &removed_observer);
+}
+
+/* Also of the daemon that comes after the one that said so. */
+static void it_can_be_read_after_a_restart(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        char first[32];
+
+        (void)snprintf(first, sizeof(first), "%s", lab_update(camera)->record.id);
+        for (unsigned i = 0; i < 120; i++)
+                assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        lab_run(lab, 590 * SEC);
+        lab_restart(lab);
+        assert_non_null(registry_update_by_id(lab->registry, first));
+        assert_int_equal(registry_update_by_id(lab->registry, first)->result, UPDATE_CANCELLED);
+        lab_run(lab, 10 * SEC);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        assert_null(registry_update_by_id(lab->registry, first));
+}
+
 /* --- its story --- */
 
 struct story {
@@ -413,6 +482,155 @@ static void a_story_can_be_read(void **state)
         assert_string_equal(story.text, "began interrupted resumed done ");
 }
 
+/* --- what does not answer --- */
+
+static struct camera *unreadable_at(struct lab *lab, const char *port)
+{
+        char key[CAMERA_KEY_MAX];
+
+        (void)snprintf(key, sizeof(key), "P:%.*s", (int)sizeof(key) - 3, port);
+        return registry_camera_by_key(lab->registry, key);
+}
+
+static void unreadable_for_a_while(void **state)
+{
+        struct lab *lab = *state;
+        struct camera *camera;
+
+        assert_true(registry_is_idle(lab->registry));
+        registry_unreadable(lab->registry, "1-7", "device descriptor read/64, error -71", 1, 0);
+        camera = unreadable_at(lab, "1-7");
+        assert_non_null(camera);
+        assert_int_equal(camera->state, CAMERA_UNREADABLE);
+        assert_int_equal(camera->mode, CAMERA_MODE_UNREADABLE);
+        assert_int_equal(camera_diagnosis(camera).code, DIAGNOSIS_UNREADABLE);
+        assert_true(camera->attached && !camera->stored);
+        assert_true(registry_is_idle(lab->registry));
+        /* Said again: it stays for as long as if it was said then. */
+        lab_run(lab, UNREADABLE_STAYS - 60 * SEC);
+        registry_unreadable(lab->registry, "1-7", "", 2, 30 * SEC);
+        assert_ptr_equal(unreadable_at(lab, "1-7"), camera);
+        assert_non_null(strstr(camera_diagnosis(camera).text, "(2 times in a row)"));
+        lab_run(lab, UNREADABLE_STAYS - 31 * SEC);
+        assert_non_null(unreadable_at(lab, "1-7"));
+        lab_run(lab, 2 * SEC);
+        assert_null(unreadable_at(lab, "1-7"));
+        /* What is too old is not shown at all. */
+        registry_unreadable(lab->registry, "1-7", "", 1, UNREADABLE_STAYS);
+        assert_null(unreadable_at(lab, "1-7"));
+        registry_unreadable(lab->registry, "1-7", "", 1, 0);
+        lab_restart(lab);
+        assert_null(unreadable_at(lab, "1-7"));
+}
+
+static void unreadable_until_something_answers(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+        char known[CAMERA_KEY_MAX];
+
+        lab_install(camera, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+        lab_plug_until_running(camera, PORT);
+        (void)snprintf(known, sizeof(known), "%s", lab_known(camera)->record.key);
+        /* It left, and that is on its way to us; the kernel's log was faster. */
+        registry_unreadable(lab->registry, PORT, "", 1, 0);
+        assert_int_equal(registry_camera_by_key(lab->registry, known)->state, CAMERA_ABSENT);
+        assert_non_null(unreadable_at(lab, PORT));
+        registry_gone(lab->registry, PORT);
+        assert_non_null(unreadable_at(lab, PORT));
+        lab_unplug(camera);
+        assert_non_null(unreadable_at(lab, PORT));
+        /* A camera, anything, its hub. */
+        lab_plug_until_running(camera, PORT);
+        assert_null(unreadable_at(lab, PORT));
+        registry_unreadable(lab->registry, "2-1", "", 1, 0);
+        registry_answers(lab->registry, "2-10");
+        registry_below_gone(lab->registry, "2-1");              /* it is not below itself */
+        assert_non_null(unreadable_at(lab, "2-1"));
+        registry_answers(lab->registry, "2-1");
+        assert_null(unreadable_at(lab, "2-1"));
+        registry_unreadable(lab->registry, "2-1.4", "", 1, 0);
+        registry_unreadable(lab->registry, "2-1.3.2", "", 1, 0);
+        registry_unreadable(lab->registry, "2-10.1", "", 1, 0);
+        registry_below_gone(lab->registry, "2-1");
+        assert_null(unreadable_at(lab, "2-1.4"));
+        assert_null(unreadable_at(lab, "2-1.3.2"));
+        registry_unreadable(lab->registry, "4-2", "", 1, 0);
+        registry_unreadable(lab->registry, "4-1.2", "", 1, 0);
+        registry_unreadable(lab->registry, "42-1", "", 1, 0);
+        registry_below_gone(lab->registry, "4");                /* a controller */
+        assert_null(unreadable_at(lab, "4-2"));
+        assert_null(unreadable_at(lab, "4-1.2"));
+        registry_answers(lab->registry, "42-1");
+        assert_int_equal(registry_forget(lab->registry, unreadable_at(lab, "2-10.1"), false), 0);
+        assert_null(unreadable_at(lab, "2-10.1"));
+        /* Of who answers anyway that is no news. */
+        registry_answers(lab->registry, PORT);
+        assert_int_equal(lab_known(camera)->state, CAMERA_RUNNING);
+}
+
+static void unreadable_may_be(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV3, 1);
+        struct camera *dead;
+
+        lab_install(camera, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+        lab_plug_until_running(camera, PORT);
+        assert_int_equal(registry_set_label(lab->registry, lab_known(camera), "bench 7"), 0);
+        lab_unplug(camera);
+        lab_run(lab, SEC);
+        registry_unreadable(lab->registry, PORT, "", 1, 0);
+        dead = unreadable_at(lab, PORT);
+        assert_non_null(strstr(camera_diagnosis(dead).text, "This may be bench 7 (OpenMV Cam M7), which was last seen here"));
+        /* It is a hint: nothing is taken for that camera. */
+        assert_int_equal(lab_known(camera)->state, CAMERA_ABSENT);
+        lab_plug_until_running(camera, "3-1");
+        assert_null(strstr(camera_diagnosis(dead).text, "may be"));
+        lab_unplug(camera);
+        lab_run(lab, SEC);
+        assert_int_equal(registry_forget(lab->registry, lab_known(camera), false), 0);
+        assert_null(strstr(camera_diagnosis(dead).text, "may be"));
+}
+
+static void unreadable_takes_no_wish(void **state)
+{
+        struct lab *lab = *state;
+        struct request request = { .wish = WISH_UPDATE };
+        struct request_result result;
+        struct camera *dead;
+
+        lab_import(lab, lab_bootloader(lab, SIM_OPENMV3, SIM_BL_1_0_3, "1.0.3"));
+        registry_unreadable(lab->registry, PORT, "", 1, 0);
+        dead = unreadable_at(lab, PORT);
+        registry_request(lab->registry, dead, &request, &result);
+        assert_int_equal(result.action, REQUEST_REFUSE);
+        assert_non_null(strstr(result.text, "does not answer"));
+        request = (struct request){ .wish = WISH_RECOVER, .board = "M7" };
+        registry_request(lab->registry, dead, &request, &result);
+        assert_int_equal(result.action, REQUEST_REFUSE);
+        assert_non_null(strstr(result.text, "does not answer"));
+        assert_int_equal(registry_set_label(lab->registry, dead, "x"), -ENXIO);
+        assert_int_equal(dead->state, CAMERA_UNREADABLE);
+        assert_null(dead->board);
+}
+
+static void unreadable_so_many(void **state)
+{
+        struct lab *lab = *state;
+        unsigned n = 0;
+
+        for (unsigned i = 1; i <= UNREADABLE_MAX + 8; i++) {
+                char port[16];
+
+                (void)snprintf(port, sizeof(port), "%u-1", i);
+                registry_unreadable(lab->registry, port, "", 1, 0);
+        }
+        for (struct camera *camera = registry_first_camera(lab->registry); camera; camera = registry_next_camera(camera))
+                n++;
+        assert_int_equal(n, UNREADABLE_MAX);
+}
+
 static int setup(void **state)
 {
         *state = lab_new();
@@ -441,8 +659,15 @@ int main(int argc, char *argv[])
                 STORY("/lifetime/retry/a-restore", a_restore_is_retried_as_a_restore),
                 STORY("/lifetime/forget/who-is-here-or-awaited", who_is_here_or_awaited_is_not_forgotten),
                 STORY("/lifetime/forget/what-was-saved", what_was_saved_is_deleted_only_when_that_was_said),
+                STORY("/lifetime/unreadable/is-shown-for-a-while-and-not-written-down", unreadable_for_a_while),
+                STORY("/lifetime/unreadable/ends-when-something-answers", unreadable_until_something_answers),
+                STORY("/lifetime/unreadable/a-camera-that-is-missing-is-a-hint", unreadable_may_be),
+                STORY("/lifetime/unreadable/nothing-can-be-asked-of-it", unreadable_takes_no_wish),
+                STORY("/lifetime/unreadable/so-many-and-no-more", unreadable_so_many),
                 STORY("/lifetime/state-directory/takes-nothing", nothing_is_begun_that_cannot_be_remembered),
                 STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
+                STORY("/lifetime/readable-after-its-end", it_can_be_read_for_ten_minutes_after_its_end),
+                STORY("/lifetime/readable-after-a-restart", it_can_be_read_after_a_restart),
                 STORY("/lifetime/history", a_story_can_be_read),
         };
 
