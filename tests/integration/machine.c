@@ -17,6 +17,7 @@
 
 #include "base/cleanup.h"
 #include "base/loop.h"
+#include "sim/kernel-played.h"
 #include "sim/namespace.h"
 #include "sim/world.h"
 
@@ -449,12 +450,16 @@ static void on_change(void *userdata)
 static int play(int fuse_fd, int fd, int news)
 {
         struct machine machine = { .fd = fd, .news_fd = news };
+        struct kernel *kernel;
         int r;
 
         r = loop_new(&machine.loop);
         if (r < 0)
                 return r;
-        r = world_new(machine.loop, fuse_fd, on_change, &machine, &machine.world);
+        r = kernel_played_new(machine.loop, fuse_fd, &kernel);
+        if (r < 0)
+                return r;
+        r = world_new(machine.loop, kernel, on_change, &machine, &machine.world);
         if (r < 0)
                 return r;
         if (getenv("MACHINE_TRACE"))

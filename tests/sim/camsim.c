@@ -28,8 +28,10 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "sim/kernel-played.h"
 #include "sim/namespace.h"
 #include "sim/scenario.h"
+#include "sim/vhci.h"
 #include "sim/world.h"
 
 #define EXIT_SKIP 77
@@ -90,12 +92,14 @@ static void usage(FILE *f)
                 "  -i, --interactive    read commands from standard input, with a prompt, and run no shell\n"
                 "  -t, --trace FILE     write down every request, flash operation and event\n"
                 "      --socket PATH    where \"camsim ctl\" finds it ($CAMSIM_SOCKET inside)\n"
+                "      --vhci           no namespaces: attach the cameras to this machine's own kernel, by USB/IP.  For root\n"
+                "                       in a virtual machine; what programs see then is the kernel's and udevd's\n"
                 "      --keep-user-ns   never use a user namespace (needs root)\n"
                 "      --user-ns        use one even as root\n"
                 "  -h, --help           this\n"
                 "\n"
                 "camsim ctl sends one command, prints what it says, and fails if it fails; without a command, it reads\n"
-                "them from standard input.  Exit status 77: no namespaces or no FUSE here.\n"
+                "them from standard input.  Exit status 77: no namespaces, no FUSE, or no vhci_hcd here.\n"
                 "\n"
                 "An example:\n"
                 "  $ camsim\n"
@@ -628,12 +632,13 @@ struct arguments {
         enum namespace_user user;
         const char *script, *socket, *trace;
         bool interactive;
+        bool vhci;
         char **command;
 };
 
 static int parse_arguments(int argc, char **argv, struct arguments *ret)
 {
-        enum { OPTION_KEEP = 256, OPTION_NEW, OPTION_SOCKET };
+        enum { OPTION_KEEP = 256, OPTION_NEW, OPTION_SOCKET, OPTION_VHCI };
         static const struct option options[] = {
                 { "script", required_argument, NULL, 's' },
                 { "trace", required_argument, NULL, 't' },
@@ -641,6 +646,7 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
                 { "keep-user-ns", no_argument, NULL, OPTION_KEEP },
                 { "user-ns", no_argument, NULL, OPTION_NEW },
                 { "socket", required_argument, NULL, OPTION_SOCKET },
+                { "vhci", no_argument, NULL, OPTION_VHCI },
                 { "help", no_argument, NULL, 'h' },
                 { 0 },
         };
@@ -668,6 +674,9 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
                 case OPTION_SOCKET:
                         ret->socket = optarg;
                         break;
+                case OPTION_VHCI:
+                        ret->vhci = true;
+                        break;
                 case 'h':
                         usage(stdout);
                         exit(0);
@@ -683,11 +692,11 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret)
         return 0;
 }
 
-static int run(struct camsim *camsim, const struct arguments *arguments, int fuse_fd)
+static int run(struct camsim *camsim, const struct arguments *arguments, struct kernel *kernel)
 {
         int r;
 
-        r = world_new(camsim->loop, fuse_fd, on_change, camsim, &camsim->world);
+        r = world_new(camsim->loop, kernel, on_change, camsim, &camsim->world);
         if (r < 0)
                 return r;
         r = scenario_new(camsim->loop, camsim->world, &camsim->scenario);
@@ -715,7 +724,8 @@ static int run(struct camsim *camsim, const struct arguments *arguments, int fus
 
         camsim->command = arguments->command;
         /* libudev would find that this /sys/bus is no sysfs, and see no device. */
-        (void)setenv("SYSTEMD_DEVICE_VERIFY_SYSFS", "0", 1);
+        if (!world_is_real(camsim->world))
+                (void)setenv("SYSTEMD_DEVICE_VERIFY_SYSFS", "0", 1);
         (void)prctl(PR_SET_CHILD_SUBREAPER, 1);
         if (arguments->script) {
                 r = script_open(camsim, arguments->script);
@@ -737,7 +747,8 @@ int main(int argc, char **argv)
         struct camsim camsim = { .listener = -1 };
         struct arguments arguments;
         struct session *session;
-        const char *step;
+        const char *step = "attaching to vhci_hcd";
+        struct kernel *kernel;
         int fuse_fd, r;
 
         if (argc > 1 && strcmp(argv[1], "ctl") == 0)
@@ -746,17 +757,23 @@ int main(int argc, char **argv)
                 return 2;
         log_init(LOG_TARGET_STDERR, LOG_WARNING);
 
-        r = namespace_enter(arguments.user, &fuse_fd, &step);
+        r = arguments.vhci ? 0 : namespace_enter(arguments.user, &fuse_fd, &step);
+        if (r >= 0 && loop_new(&camsim.loop) < 0)
+                return 1;
+        if (r >= 0 && arguments.vhci) {
+                r = kernel_vhci_new(camsim.loop, &kernel);
+        } else if (r >= 0) {
+                step = "playing the kernel";
+                r = kernel_played_new(camsim.loop, fuse_fd, &kernel);
+        }
         if (r < 0) {
                 (void)fprintf(stderr, "camsim: cannot simulate here: %s: %s\n", step, strerror(-r));
+                camsim.loop = loop_free(camsim.loop);
                 return EXIT_SKIP;
         }
-        r = loop_new(&camsim.loop);
-        if (r < 0)
-                return 1;
         LIST_INIT(&camsim.sessions);
         timer_init(&camsim.kill_timer, camsim.loop, on_kill_timer, &camsim);
-        r = run(&camsim, &arguments, fuse_fd);
+        r = run(&camsim, &arguments, kernel);
         if (r < 0) {
                 (void)fprintf(stderr, "camsim: %s\n", strerror(-r));
                 r = 1;

@@ -265,6 +265,7 @@ struct sim_camera {
         struct bootloader bootloader;
         struct rom rom;
         uint8_t line_coding[7];
+        bool line_ready;                /* DTR */
 
         struct sim_descriptors descriptors;
         uint8_t configuration_bytes[256];

@@ -150,6 +150,8 @@ static void setup(struct sim_camera *camera, struct transfer *transfer)
                         transfer->stall = transfer->length > sizeof(camera->line_coding) || transfer->type & 0x80;
                         return;
                 case CDC_SET_CONTROL_LINE_STATE:
+                        camera->line_ready = transfer->value & 1;
+                        return;
                 case CDC_SEND_BREAK:
                 case MSC_RESET:
                         return;
@@ -158,6 +160,12 @@ static void setup(struct sim_camera *camera, struct transfer *transfer)
                         return;
                 }
         transfer->stall = true;
+}
+
+void sim_camera_line(const struct sim_camera *camera, uint32_t *rate, bool *ready)
+{
+        *rate = get_le32(camera->line_coding);
+        *ready = camera->line_ready;
 }
 
 static void data(struct sim_camera *camera, const struct transfer *transfer, const uint8_t *bytes, size_t size)
@@ -174,6 +182,7 @@ static void reset_line(struct sim_camera *camera)
 {
         /* 115200 8N1 */
         memcpy(camera->line_coding, (uint8_t[]){ 0x00, 0xc2, 0x01, 0x00, 0, 0, 8 }, 7);
+        camera->line_ready = false;
 }
 
 static void enter_runtime(struct sim_camera *camera)

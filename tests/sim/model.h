@@ -181,6 +181,8 @@ void sim_camera_bus_reset(struct sim_camera *camera);
 void sim_camera_reset(struct sim_camera *camera, bool forced);
 /* So many bytes came to its serial port. */
 void sim_camera_heard(struct sim_camera *camera, size_t bytes);
+/* What SET_LINE_CODING and SET_CONTROL_LINE_STATE said last: bits per second, DTR. */
+void sim_camera_line(const struct sim_camera *camera, uint32_t *rate, bool *ready);
 /* Of the firmware that runs, if what its image is called is one ("4.8.1"); else what its USB ids say: v5.0.0, or v4.5.9 with the
  * old ones. */
 void sim_camera_runtime_version(const struct sim_camera *camera, unsigned version[static 3]);

@@ -187,6 +187,12 @@ static int take_number(struct call *call, const char *key, uint64_t *value)
         return parse_number(text, value) < 0 ? fail(call, "%s=%s: not a number", key, text) : 0;
 }
 
+/* For what only a kernel that is played does. */
+static int only_played(struct call *call)
+{
+        return world_is_real(call->scenario->world) ? fail(call, "not on a real kernel") : 0;
+}
+
 static int take_camera(struct call *call, struct world_camera **ret)
 {
         const char *name = take_word(call);
@@ -518,6 +524,7 @@ static int command_camera(struct call *call)
 
         sim_config_default(&config, (enum sim_board)board, (unsigned)seed);
         config.name = name;
+        config.window_scale = world_options(call->scenario->world)->window;
         for (int i = 0; i < call->n; i++) {
                 char *equals = strchr(call->words[i], '=');
 
@@ -1136,7 +1143,9 @@ static int command_deny_open(struct call *call)
         const char *name;
         int r;
 
-        r = take_camera(call, &camera);
+        r = only_played(call);
+        if (r >= 0)
+                r = take_camera(call, &camera);
         if (r < 0)
                 return r;
         name = take_word(call) ?: "EACCES";
@@ -1151,19 +1160,21 @@ static int command_deny_open(struct call *call)
 static int command_enumeration(struct call *call)
 {
         struct world_camera *camera;
-        uint64_t count = 0;
+        uint64_t count = 0, tries = 0;
         const char *what;
         int r;
 
         r = take_camera(call, &camera);
         if (r >= 0)
                 r = take_number(call, "count", &count);
+        if (r >= 0)
+                r = take_number(call, "tries", &tries);
         if (r < 0)
                 return r;
         what = take_word(call);
         if (!what || (strcmp(what, "fails") != 0 && strcmp(what, "works") != 0))
                 return fail(call, "fails or works?");
-        world_camera_fail_enumeration(camera, strcmp(what, "works") == 0 ? 0 : count > 0 ? (int)count : -1);
+        world_camera_fail_enumeration(camera, strcmp(what, "works") == 0 ? 0 : count > 0 ? (int)count : -1, (unsigned)tries);
         return no_more(call);
 }
 
@@ -1174,7 +1185,9 @@ static int command_events(struct call *call)
         uint64_t times;
         int r;
 
-        r = take_camera(call, &camera);
+        r = only_played(call);
+        if (r >= 0)
+                r = take_camera(call, &camera);
         if (r < 0)
                 return r;
         times_text = take_word(call);
@@ -1184,10 +1197,42 @@ static int command_events(struct call *call)
         return no_more(call);
 }
 
+static int command_kernel_log(struct call *call)
+{
+        struct sim_kernel_log *log = world_kernel_log(call->scenario->world);
+        const char *word = take_word(call), *text;
+        uint64_t seconds;
+        int r;
+
+        if (!word)
+                return fail(call, "where to?");
+        if (!log)
+                return fail(call, "this machine has a kernel of its own");
+        if (strcmp(word, "aged") == 0) {
+                text = take_word(call);
+                if (!text || parse_number(text, &seconds) < 0 || seconds > 1000000)
+                        return fail(call, "by how many seconds?");
+                sim_kernel_log_age(log, (unsigned)seconds);
+        } else if (strcmp(word, "said") == 0) {
+                char line[256] = "";
+
+                while ((text = take_word(call)))
+                        (void)snprintf(line + strlen(line), sizeof(line) - strlen(line), "%s%s", *line ? " " : "", text);
+                sim_kernel_says(log, "%s", line);
+        } else {
+                r = sim_kernel_log_to(log, word);
+                if (r < 0)
+                        return fail(call, "%s", strerror(-r));
+        }
+        return no_more(call);
+}
+
 static int command_enobufs(struct call *call)
 {
         int r = no_more(call);
 
+        if (r >= 0)
+                r = only_played(call);
         if (r < 0)
                 return r;
         r = world_overflow(call->scenario->world);
@@ -1219,11 +1264,18 @@ static int command_set(struct call *call)
                 { "debounce", &options->debounce }, { "enumerate", &options->enumerate }, { "udev", &options->udev },
                 { "notice", &options->notice },
         };
+        const char *window = take_option(call, "window");
         const struct { const char *key; bool *value; } flags[] = {
                 { "serial", &options->serial }, { "uevents", &options->uevents },
         };
 
-        if (call->n == 0) {
+        if (window && (parse_double(window, &options->window) < 0 || options->window <= 0))
+                return fail(call, "window=%s: a factor", window);
+        if (call->n == 0 && !window)
+                (void)fprintf(call->text, "window=%g\n", options->window);
+        if (world_is_real(call->scenario->world))
+                return call->n > 0 ? only_played(call) : 0;
+        if (call->n == 0 && !window) {
                 for (size_t i = 0; i < ELEMENTSOF(times); i++)
                         (void)fprintf(call->text, "%s=%g\n", times[i].key, *times[i].value);
                 for (size_t i = 0; i < ELEMENTSOF(flags); i++)
@@ -1284,6 +1336,19 @@ static int command_mode(struct call *call)
         if (r < 0)
                 return r;
         (void)fprintf(call->text, "%s\n", sim_mode_name(sim_camera_mode(world_camera_model(camera))));
+        return no_more(call);
+}
+
+static int command_port(struct call *call)
+{
+        struct world_camera *camera;
+        int r = take_camera(call, &camera);
+
+        if (r < 0)
+                return r;
+        if (!*world_camera_port(camera))
+                return fail(call, "it was never plugged in");
+        (void)fprintf(call->text, "%s\n", world_camera_port(camera));
         return no_more(call);
 }
 
@@ -1425,10 +1490,15 @@ static int condition_holds(struct world_camera *camera, const char *condition)
         }
         if (strncmp(condition, "announced=", 10) == 0)
                 return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_is_announced(camera) == flag;
+        if (strncmp(condition, "given-up=", 9) == 0)
+                return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_is_given_up(camera) == flag;
         if (strncmp(condition, "plugged=", 8) == 0)
                 return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_is_plugged(camera) == flag;
         if (strncmp(condition, "opened=", 7) == 0)
                 return parse_bool(value + 1, &flag) < 0 ? -EINVAL : (world_camera_open_files(camera) > 0) == flag;
+
+        if (strncmp(condition, "denied>=", 8) == 0)
+                return parse_number(condition + 8, &wanted) < 0 ? -EINVAL : world_camera_refused(camera) >= wanted;
 
         sim_camera_counters(model, &counters);
         for (size_t i = 0; i < ELEMENTSOF(counter_names); i++) {
@@ -1579,10 +1649,11 @@ static const struct command {
           "[boot=MS] [empty=yes] [any switch of struct sim_config=VALUE]\n"
           "A new camera, in the drawer, as from the factory: bootloader and firmware " DEFAULT_VERSION ".  BOARD: M4 M7 H7 ... or OPENMV3 ...,\n"
           "or foreign with chip=f427|f765|h743 (some other STM32 in ROM DFU).  speed=1 is as slow as hardware." },
-        { "plug", command_plug, "NAME [PORT]\nPORT: 1-2, or 3-1.4.2 behind hubs (which come with it); else where it was, or a free one." },
+        { "plug", command_plug, "NAME [PORT]\nPORT: 1-2, or 3-1.4.2 behind hubs (which come with it); else where it was, or a free one.\n"
+          "A real kernel has no such hubs: a path that it does not have stands for a free port (see port)." },
         { "unplug", command_unplug, "NAME" },
         { "replug", command_replug, "NAME [PORT] [gap=MS]\nOut, and in again after 200 ms or gap." },
-        { "hub", command_hub, "off|on PORT\nEverything below loses power, or has it again." },
+        { "hub", command_hub, "off|on PORT\nEverything below loses power, or has it again; a bus number is all its ports." },
         { "jumper", command_jumper, "NAME on|off\nBOOT0; looked at when the camera starts." },
         { "reset", command_reset, "NAME [forced]\nIts firmware restarts it; forced: into the bootloader for ever." },
         { "firmware", command_firmware,
@@ -1606,19 +1677,24 @@ static const struct command {
         { "hold-interface", command_hold_interface, "NAME [N]\nAnother program has it: claims get EBUSY." },
         { "release-interface", command_release_interface, "NAME [N]" },
         { "deny-open", command_deny_open, "NAME [EACCES|EPERM|ENOENT|ENODEV|EIO|off]\nopen(2) of its node fails." },
-        { "enumeration", command_enumeration, "NAME fails|works [count=N]\nThe kernel gets no descriptor from it." },
+        { "enumeration", command_enumeration, "NAME fails|works [count=N] [tries=N]\nThe kernel gets no descriptor from it, the next N times that it is attached (else always);\n"
+          "tries: only the first N times that it is asked then, so that a kernel which asks again gets one." },
+        { "kernel-log", command_kernel_log, "FILE | said TEXT | aged SECONDS\n"
+          "FILE: a FIFO that gives what the kernel says of ports, as /dev/kmsg does; what it has said, too.  One at a time.\n"
+          "said: another record stands in it; aged: all that was said was said so much earlier." },
         { "events", command_events, "NAME N\nIts uevents come N times; 0: they are lost." },
         { "enobufs", command_enobufs, "\nEvery listener's buffer overflows." },
         { "set", command_set,
-          "[debounce=MS] [enumerate=MS] [udev=MS] [notice=MS] [serial=yes|no] [uevents=yes|no]\n"
-          "The kernel's and udevd's times (100, 250, 10); notice: how late a hub tells of a loss (0); serial: one port of a hub\n"
+          "[window=FACTOR] [debounce=MS] [enumerate=MS] [udev=MS] [notice=MS] [serial=yes|no] [uevents=yes|no]\n"
+          "window: window_scale of cameras that are made from now on (1).  The kernel's and udevd's times (100, 250, 10); notice: how late a hub tells of a loss (30); serial: one port of a hub\n"
           "at a time (no); uevents=no: nobody hears anything.  Without words: shows them." },
         { "cameras", command_cameras, "\nOne line for each; port is the last one while it is not plugged in." },
+        { "port", command_port, "NAME\nWhere it is, or was last, as the kernel calls it." },
         { "mode", command_mode, "NAME\noff, silent, rom-dfu, bootloader ... whatever it is." },
         { "counters", command_counters, "NAME\nWhat it was asked and what it erased and programmed, as JSON." },
         { "reset-counters", command_reset_counters, "[NAME...]" },
         { "wait", command_wait,
-          "NAME mode=MODE|announced=yes|plugged=no|opened=no|COUNTER>=N|COUNTER=N ... [timeout=MS]\nUntil all hold at once (30 s)." },
+          "NAME mode=MODE|announced=yes|plugged=no|opened=no|given-up=yes|denied>=N|COUNTER>=N|COUNTER=N ... [timeout=MS]\nUntil all hold at once (30 s)." },
         { "sleep", command_sleep, "MS\nA hand takes its time." },
         { "trace", command_trace, "on FILE|off\nOne line for each request, flash operation, uevent and open." },
         { "help", command_help, "" },
