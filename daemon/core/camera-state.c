@@ -68,6 +68,7 @@ static const char *const camera_event_names[_CAMERA_EVENT_MAX] = {
         [EVENT_CALLED] = "called",
         [EVENT_CALL_FAILED] = "call-failed",
         [EVENT_INHIBITED] = "inhibited",
+        [EVENT_STAYS] = "stays",
         [EVENT_KEPT] = "kept",
 };
 DEFINE_ENUM_NAMES(camera_event, _CAMERA_EVENT_MAX);
@@ -178,6 +179,7 @@ static const struct {
         /* Held for somebody's tool, and then just there. */
         { CAMERA_OPENING,   EVENT_KEPT,              { CAMERA_HELD,       EFFECT_CLOSE } },
         { CAMERA_EXAMINING, EVENT_KEPT,              { CAMERA_HELD,       EFFECT_CLOSE } },
+        { CAMERA_UPDATING,  EVENT_STAYS,             { CAMERA_EXAMINING,  EFFECT_NONE } },
         { CAMERA_HELD,      EVENT_FINISHED,          { CAMERA_STAYING,    EFFECT_NONE } },
         { CAMERA_HELD,      EVENT_REQUESTED,         { CAMERA_OPENING,    EFFECT_OPEN } },
         { CAMERA_HELD,      EVENT_GONE,              { CAMERA_WAITING,    EFFECT_CLOSE } },

@@ -71,6 +71,7 @@ enum camera_event {
         EVENT_CALLED,                   /* it was told to restart */
         EVENT_CALL_FAILED,              /* and will not: a hand is needed */
         EVENT_INHIBITED,                /* hands off: not opened, or stopped at a safe boundary; when that is lifted it is seen anew */
+        EVENT_STAYS,                    /* verified, and it stays in its bootloader: EVENT_KEPT follows */
         EVENT_KEPT,                     /* it stays in its bootloader for others, and nothing of it is open any more */
         _CAMERA_EVENT_MAX
 };

@@ -22,6 +22,8 @@
 #define RESTART_DEADLINE   (5 * SEC)    /* timing.md section 6: runtime -> bootloader after SYS_BOOT */
 #define BUSY_RETRY_MIN     (250 * MSEC)
 #define BUSY_RETRY_MAX     (2 * SEC)
+#define PERMISSION_WINDOW  (2 * SEC)    /* a node that is not ours yet may be so within a bootloader's 1.5 s: looked at often for so long */
+#define PERMISSION_RETRY   (100 * MSEC)
 #define RETURN_DEADLINE    (20 * SEC)   /* a hand takes the jumper off and plugs in: longer, and it may be waiting for nothing */
 #define GONE_DEADLINE      (3 * SEC)    /* a device said to be gone is told by the bus within this, or has not gone */
 #define RESTARTS_MAX       3            /* bootloaders in a row without a runtime: a boot loop, as silent as silence (dfu.md A.3) */
@@ -108,29 +110,51 @@ static void history(struct camera *camera, const char *event, const char *text)
                                           loop_wall_clock(loop_of(camera)), event, text);
 }
 
-void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text)
+static void end_update(struct camera *camera, struct update *update, enum update_result result, const char *code, const char *text)
 {
         char message[256];
 
-        if (!update_is_open(camera->update))
-                return;
         snprintf(message, sizeof(message), "%s", text);         /* it may be the record's own */
-        update_end(camera->update, result, code, message, loop_wall_clock(loop_of(camera)));
+        update_end(update, result, code, message, loop_wall_clock(loop_of(camera)));
         camera_log(camera, result == UPDATE_DONE ? LOG_NOTICE : LOG_WARNING, "update %s: %s (%s)",
-                   camera->update->record.id, update_result_to_string(result), message);
+                   update->record.id, update_result_to_string(result), message);
         history(camera, update_result_to_string(result), message);
         /* Whatever became of the wish: garbage is not booted at the next plug-in, but looked at.  (begun is also remembered from before
          * the daemon was restarted.) */
-        if ((camera->incomplete || update_is_begun(camera->update)) && !camera->record.suspect) {
+        if ((camera->incomplete || update_is_begun(update)) && !camera->record.suspect) {
                 camera->record.suspect = true;
                 camera_store(camera);
         }
-        registry_update_changed(camera->registry, camera->update);
+        registry_update_changed(camera->registry, update);
+}
+
+void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text)
+{
+        if (update_is_open(camera->update))
+                end_update(camera, camera->update, result, code, text);
+}
+
+void camera_end_superseded(struct camera *camera, struct update *old)
+{
+        end_update(camera, old, UPDATE_CANCELLED, "superseded", "another update was asked for");
+}
+
+/* Which camera a device without an identity may be: a hint for a person, from its port alone.  "": none. */
+static void hint(const struct camera *camera, char *text, size_t size)
+{
+        const struct camera *other = camera->hinted_by_port;
+
+        text[0] = '\0';
+        if (!other || other->attached)
+                return;
+        (void)snprintf(text, size, "%.64s%s%.24s%s", other->record.label[0] ? other->record.label : camera_name(other),
+                       other->board ? " (" : "", other->board ? other->board->name : "", other->board ? ")" : "");
 }
 
 struct diagnosis camera_diagnosis(const struct camera *camera)
 {
         const struct inhibitor *inhibitor = camera_inhibitor(camera);
+        char may_be[96];
         const struct diagnosis_facts facts = {
                 .state = camera->state,
                 .mode = camera->mode,
@@ -148,6 +172,7 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .overdue = camera->overdue,
                 .ran_between = camera->ran_between,
                 .automatic = camera_automatic(camera),
+                .blocked = camera->tries > 0,
                 .permission = camera->permission,
                 .trouble = camera->trouble,
                 .hold = camera->hold.wished,
@@ -156,8 +181,11 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .update_failed = camera->update && camera->update->result == UPDATE_FAILED,
                 .inhibited_by = inhibitor ? inhibitor_who(inhibitor) : NULL,
                 .inhibited_why = inhibitor ? inhibitor_why(inhibitor) : NULL,
+                .unanswered = camera->unanswered,
+                .may_be = may_be,
         };
 
+        hint(camera, may_be, sizeof(may_be));
         return diagnosis_of(&facts);
 }
 
@@ -243,7 +271,9 @@ static int on_decided(void *userdata, const struct session_decision *decision)
         note_what_stands_there(camera, decision);
 
         if (decision->verdict.kind == VERDICT_WRITE) {
-                if (!update_is_open(update)) {
+                bool is_new = !update_is_open(update);
+
+                if (is_new) {
                         r = registry_new_update(camera->registry, camera, WISH_UNATTENDED, &update);
                         if (r < 0)
                                 return r;
@@ -263,7 +293,10 @@ static int on_decided(void *userdata, const struct session_decision *decision)
                            update->record.version[0] ? update->record.version : "bootloader", update->record.reason,
                            update->record.attempts);
                 note_writing(camera, decision);
-                registry_update_changed(camera->registry, update);
+                if (is_new)
+                        registry_announce_update(camera->registry, update);
+                else
+                        registry_update_changed(camera->registry, update);
                 camera_event(camera, EVENT_WRITE);
         }
         camera_store(camera);
@@ -418,6 +451,32 @@ static void camera_disown_board(struct camera *camera)
         camera->word = camera->word_replace = false;
 }
 
+/* Its update is done, and was not to end in running firmware: it is held, as for somebody's tool, for a while. */
+static void verified_and_stays(struct camera *camera, const char *message)
+{
+        bool whole = !session_other_firmware_is_incomplete(camera->session);
+
+        camera->failures = 0;
+        camera->incomplete = !whole;
+        if (update_is_open(camera->update)) {
+                remember_firmware(camera, /* rom= */ false);
+                update_set_begun(camera->update, !whole);
+                camera->update->progress = 1.0;
+                camera_end_update(camera, UPDATE_DONE, "done", message);
+        }
+        camera_store(camera);
+        hold_after_update(camera, message);
+        if (camera->state == CAMERA_UPDATING)
+                camera_event(camera, EVENT_STAYS);
+}
+
+static int on_read(void *userdata, const uint8_t *data, size_t size)
+{
+        struct camera *camera = userdata;
+
+        return hold_take_read(camera, data, size);
+}
+
 static void on_end(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message)
 {
         struct camera *camera = userdata;
@@ -425,13 +484,13 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
 
         defer_call(&camera->reap);
         camera_log(camera, LOG_DEBUG, "session: %s (%s)", session_end_to_string(end), message);
-        camera->permission = end == SESSION_END_BUSY && strstr(message, "permission") != NULL;
+        camera->permission = end == SESSION_END_BUSY && strstr(message, "device node") != NULL;
         if (hold_take_end(camera, end, message))
                 return;
         if (camera->update)
                 update_store_units(camera->update);
         /* However it ended, but for well: a cancelled update does not go on. */
-        if (cancelled && end != SESSION_END_UPDATED && end != SESSION_END_ROM_DONE)
+        if (cancelled && end != SESSION_END_UPDATED && end != SESSION_END_STAYS && end != SESSION_END_ROM_DONE)
                 camera_end_update(camera, UPDATE_CANCELLED, "cancelled", end == SESSION_END_STOPPED ? message : "cancelled");
         switch (end) {
         case SESSION_END_GONE:
@@ -448,8 +507,10 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 timer_set(&camera->deadline, GONE_DEADLINE);    /* the bus tells the rest, or nothing has left it */
                 break;
         case SESSION_END_BUSY:
-                if (camera->tries == 0)
+                if (camera->tries == 0) {
                         camera_log(camera, LOG_NOTICE, "%s: waiting", message);
+                        camera->blocked_at = loop_now(loop_of(camera));
+                }
                 camera->tries++;
                 update_waits(camera);
                 camera_event(camera, EVENT_BUSY);
@@ -488,19 +549,28 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 break;
         case SESSION_END_SOUND_BOOTLOADER:
                 camera_log(camera, LOG_NOTICE, "bootloader: %s", message);
-                camera->still_pulled = camera->restored;
+                camera->still_pulled = camera->restored && !camera->restored_now;
+                if (update_is_open(camera->update) && camera->update->record.bootloader_only) {
+                        if (digest_equal(&camera->update->record.images[0].digest, &camera->record.bootloader))
+                                camera_end_update(camera, UPDATE_DONE, "bootloader-sound", "nothing had to be written: its bootloader reads back equal");
+                        else
+                                refuse_update(camera, message);
+                }
                 update_waits(camera);
                 camera_event(camera, EVENT_SOUND_BOOTLOADER);
                 break;
         case SESSION_END_ROM_DONE:
                 camera_log(camera, LOG_NOTICE, "bootloader restored: %s", message);
-                camera->restored = true;
+                camera->restored = camera->restored_now = true;
                 camera->still_pulled = false;
                 if (camera->update)
                         remember_firmware(camera, /* rom= */ true);
                 camera_store(camera);
                 history(camera, "bootloader-restored", message);
-                if (camera->provisional) {
+                if (!camera->provisional && update_is_open(camera->update) && camera->update->record.bootloader_only)
+                        camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
+                                   "bootloader restored and verified: remove the jumper, unplug it and plug it in again");
+                else if (camera->provisional) {
                         registry_expect_bootloader(camera->registry, camera->sighting.port, camera->board);
                         camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
                                    "bootloader restored and verified: remove the jumper, unplug it and plug it in again");
@@ -524,6 +594,10 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 camera_store(camera);
                 camera_event(camera, EVENT_UPDATED);
                 break;
+        case SESSION_END_STAYS:
+                camera_log(camera, LOG_NOTICE, "verified: %s", message);
+                verified_and_stays(camera, message);
+                break;
         case SESSION_END_STOPPED:
                 camera_log(camera, LOG_NOTICE, "%s", message);
                 update_waits(camera);
@@ -543,6 +617,7 @@ static const struct session_events session_events = {
         .set_proven = set_proven,
         .on_progress = on_progress,
         .on_verified = on_verified,
+        .on_read = on_read,
         .on_end = on_end,
 };
 
@@ -563,6 +638,7 @@ static void on_reap(void *userdata)
         /* What was missing came while it was being looked at. */
         if (camera->state == CAMERA_NO_FIRMWARE && camera->firmware_added)
                 camera_event(camera, EVENT_FIRMWARE_ADDED);
+        camera_take_up_superseded(camera);
         camera_send_back(camera);
         /* They let go before we had. */
         if (camera->state == CAMERA_INHIBITED && !camera_is_inhibited(camera))
@@ -603,6 +679,8 @@ static struct session_wish make_wish(struct camera *camera)
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
         wish.begun = update_is_begun(camera->update);
         wish.keep = camera->hold.wished && camera->mode == CAMERA_MODE_BOOTLOADER && !update;
+        if (wish.keep && camera->hold.read.wanted)
+                wish.read = camera->hold.read;
         wish.look_and_leave = camera->hold.releasing;
         wish.release_only = is_to_be_sent_back(camera) && !wish.look_and_leave;
         if (!update)
@@ -611,6 +689,7 @@ static struct session_wish make_wish(struct camera *camera)
         r = wish_from_string(update->record.wish);
         wish.begun_unattended = r < 0 || r == WISH_UNATTENDED;
         wish.wish = wish.begun_unattended || (update->record.attempts > 0 && update->record.begun) ? WISH_RESUME : (enum wish)r;
+        wish.stay = update->record.stay;
         wish.word_romfs = update->record.word_romfs;
         wish.word_filesystem = update->record.word_filesystem;
         wish.word_replace = update->record.word_replace || camera->word_replace;
@@ -665,6 +744,11 @@ static void retry_later(struct camera *camera, enum camera_state state)
 {
         uint64_t delay;
 
+        if (state == CAMERA_BLOCKED && camera->permission &&
+            loop_now(loop_of(camera)) - camera->blocked_at < PERMISSION_WINDOW) {
+                timer_set(&camera->deadline, PERMISSION_RETRY);
+                return;
+        }
         if (state == CAMERA_BLOCKED) {
                 delay = BUSY_RETRY_MIN << MIN(camera->tries ? camera->tries - 1 : 0, 3u);
                 timer_set(&camera->deadline, MIN(delay, BUSY_RETRY_MAX));
@@ -779,6 +863,12 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
         }
 }
 
+/* Tried again, and in vain: said once. */
+static bool is_still_blocked(const struct camera *camera, enum camera_state from)
+{
+        return (camera->state == CAMERA_BLOCKED && camera->tries > 1) || (from == CAMERA_BLOCKED && camera->state == CAMERA_OPENING);
+}
+
 void camera_event(struct camera *camera, enum camera_event event)
 {
         enum camera_state from = camera->state;
@@ -787,10 +877,12 @@ void camera_event(struct camera *camera, enum camera_event event)
         if (to.next != from || to.effect != EFFECT_NONE)
                 timer_clear(&camera->deadline);
         camera->state = to.next;
+        if (to.next == CAMERA_UPDATING && from != CAMERA_UPDATING)
+                camera->writing_since = loop_now(registry_context(camera->registry)->loop);
         if (to.next != CAMERA_CALLING && to.next != CAMERA_RESTARTING)
                 caller_drop(camera);
         if (to.next != from)
-                camera_log(camera, LOG_INFO, "%s -> %s (%s)", camera_state_to_string(from), camera_state_to_string(to.next),
+                camera_log(camera, is_still_blocked(camera, from) ? LOG_DEBUG : LOG_INFO, "%s -> %s (%s)", camera_state_to_string(from), camera_state_to_string(to.next),
                            camera_event_to_string(event));
         run_effect(camera, to.effect, from);
         registry_camera_changed(camera->registry, camera);
@@ -832,6 +924,9 @@ static void on_deadline(void *userdata)
                 break;
         case CAMERA_RESTARTING:
                 camera_not_back(camera);
+                break;
+        case CAMERA_UNREADABLE:
+                registry_unreadable_over(camera->registry, camera);     /* it is not there any more, nor are we */
                 break;
         default:
                 camera_event(camera, EVENT_DEADLINE);
@@ -943,6 +1038,14 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
         camera_store(camera);
 }
 
+void camera_unreadable(struct camera *camera, const struct sighting *sighting, enum identity_match match, unsigned times, uint64_t age)
+{
+        camera->unanswered = times;
+        camera_seen(camera, sighting, CAMERA_MODE_UNREADABLE, match);
+        camera->record.last_seen -= age;
+        timer_set(&camera->deadline, age < UNREADABLE_STAYS ? UNREADABLE_STAYS - age : 0);
+}
+
 void camera_gone(struct camera *camera, bool excused)
 {
         if (camera->session && session_step(camera->session) != SESSION_ENDED)
@@ -950,7 +1053,8 @@ void camera_gone(struct camera *camera, bool excused)
         if (camera->provisional)
                 camera_end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
                            "it left before the end: what was said of it held for that attachment only. Say it again");
-        camera->attached = camera->sent = false;
+        hold_gone(camera);
+        camera->attached = camera->sent = camera->restored_now = false;
         camera->mode = CAMERA_MODE_ABSENT;
         /* A hand pulled it: what stood in the way of calling it may be another when it returns. */
         if (camera->state == CAMERA_RUNNING || camera->state == CAMERA_CALLING) {

@@ -39,7 +39,8 @@ struct camera {
         bool attached;
         struct sighting sighting;       /* the last one, also when absent */
         enum identity_match match;      /* how it was recognised at this attachment */
-        struct camera *hinted_by_port;  /* provisional, in ROM DFU: the camera last seen on this port; a hint, no proof */
+        struct camera *hinted_by_port;  /* provisional, in ROM DFU or unreadable: the camera last seen on this port; a hint, no proof */
+        unsigned unanswered;            /* unreadable: times the kernel gave up on it in a row */
         bool may_peek;                  /* unproven ROM device, and a camera with that chip is missing (row 3) */
         uint64_t gone_at;               /* loop_now() of the last departure; 0: never */
         int64_t slept;                  /* how long the host had slept when the bootloader was seen */
@@ -48,6 +49,7 @@ struct camera {
         struct defer reap;              /* frees an ended session outside its callbacks */
         struct timer deadline;
         unsigned tries;                 /* of opening what others hold, since the last success */
+        uint64_t blocked_at;            /* loop_now() of the first of them */
         unsigned failures;              /* sessions that failed while the device stayed, since it came or somebody asked */
         enum failure failure;           /* the last of them */
         struct retry retry;             /* and what follows it */
@@ -55,6 +57,7 @@ struct camera {
         bool held;                      /* we have held it, and not seen it leave since */
         bool disturbed;                 /* somebody else may have worked on it since its bootloader was seen: that it left tells nothing */
         unsigned restarts;              /* its bootloader showed itself again, and it was not seen running in between */
+        uint64_t writing_since;         /* loop_now() when it was begun to be written (CAMERA_UPDATING) */
         bool incomplete;                /* we have begun to overwrite its firmware, and not verified the whole yet */
 
         struct update *update;          /* the open one, or the last; NULL: none */
@@ -66,6 +69,7 @@ struct camera {
         enum verdict_reason reason;
         enum content content;
         bool not_seen, restored, permission;
+        bool restored_now;              /* in this attachment */
         bool still_pulled;              /* restored, and came back in ROM DFU */
         bool overdue;                   /* restored, unplugged, and not seen since */
         unsigned rom_visits;            /* times it was seen in ROM DFU, as far as its history goes back */
@@ -92,6 +96,8 @@ int camera_load(struct camera *camera);
 /* A device that is this camera came or went. */
 void camera_seen(struct camera *camera, const struct sighting *sighting, enum camera_mode mode, enum identity_match match);
 void camera_gone(struct camera *camera, bool excused);
+/* It does not answer, said the kernel age microseconds ago, for the times-th time in a row. */
+void camera_unreadable(struct camera *camera, const struct sighting *sighting, enum identity_match match, unsigned times, uint64_t age);
 /* Something came into the store. */
 void camera_firmware_added(struct camera *camera);
 /* For inhibit.c: hands off from now on; and not any more: what waits is as if just seen. */
@@ -105,6 +111,10 @@ void camera_send_back(struct camera *camera);
 
 /* Ends its open update, if there is one: logged, told, written into its history. */
 void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text);
+/* The same of one whose place another has taken. */
+void camera_end_superseded(struct camera *camera, struct update *old);
+/* Its update could not be remembered, and has ended: if that was to take the place of one that is still open, that one goes on. */
+void camera_take_up_superseded(struct camera *camera);
 /* Puts the record into the journal's next batch (not for provisional cameras without an update). */
 void camera_store(struct camera *camera);
 struct diagnosis camera_diagnosis(const struct camera *camera);

@@ -145,6 +145,21 @@ static struct diagnosis when_silent(const struct diagnosis_facts *f)
                    "Unplug it and plug it in again: camrescue will catch its bootloader and look.");
 }
 
+/* Any device may fail so: whether it is a camera nobody knows. */
+static struct diagnosis unreadable(const struct diagnosis_facts *f)
+{
+        bool hinted = f->may_be && f->may_be[0];
+        char text[256], times[32] = "";
+
+        if (f->unanswered > 1)
+                snprintf(times, sizeof(times), " (%u times in a row)", f->unanswered);
+        snprintf(text, sizeof(text), "a device at %s does not answer%s; no software can reach it%s%s%s", f->port, times,
+                 hinted ? ". This may be " : "", hinted ? f->may_be : "", hinted ? ", which was last seen here" : "");
+        return say(DIAGNOSIS_UNREADABLE, text,
+                   "Try another cable and port. If it is the same in ROM DFU mode, the camera's USB lines are damaged. "
+                   "Is it unplugged? camrescue forget %s", f->port);
+}
+
 /* What follows "an update waits for it". */
 static const char *why_a_hand_is_needed(enum call_trouble trouble)
 {
@@ -198,6 +213,14 @@ static struct diagnosis held_back(const struct diagnosis_facts *f)
         return d;
 }
 
+static struct diagnosis when_blocked(const struct diagnosis_facts *f)
+{
+        if (f->permission)
+                return say(DIAGNOSIS_NO_PERMISSION, "its device node is not accessible to camrescued (yet)",
+                           "If this stays, the udev rules of camrescue are not installed.");
+        return say(DIAGNOSIS_BUSY, "another program holds it", "camrescue waits until that program lets go.");
+}
+
 struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
 {
         if (is_held_back(f))
@@ -206,7 +229,6 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
         case CAMERA_ABSENT:
         case CAMERA_PASSING:
         case CAMERA_BOOTING:
-        case CAMERA_OPENING:
         case CAMERA_EXAMINING:
         case CAMERA_UPDATING:
         case CAMERA_RELEASING:
@@ -214,6 +236,8 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
         case CAMERA_RESTARTING:
         case CAMERA_INHIBITED:          /* until it is opened again, in this same moment */
                 return none();
+        case CAMERA_OPENING:            /* once more: nothing has changed until that went well */
+                return f->blocked ? when_blocked(f) : none();
         case CAMERA_STAYING:
                 return say(DIAGNOSIS_STAYS_IN_BOOTLOADER,
                            "it stays in its bootloader: a program holds it there, or it was told to restart into it and nothing followed",
@@ -259,10 +283,7 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                                      f->update_open ? "the update begins" : "it is held then");
                 return none();
         case CAMERA_BLOCKED:
-                if (f->permission)
-                        return say(DIAGNOSIS_NO_PERMISSION, "its device node is not accessible to camrescued (yet)",
-                                   "If this stays, the udev rules of camrescue are not installed.");
-                return say(DIAGNOSIS_BUSY, "another program holds it", "camrescue waits until that program lets go.");
+                return when_blocked(f);
         case CAMERA_ASKING:
                 if (f->looked)
                         return from_verdict(f);
@@ -289,9 +310,7 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                                    "Use OpenMV IDE for this camera.");
                 return say(DIAGNOSIS_NOT_HANDLED, "recognised, but not handled in this mode", "Use its own tools.");
         case CAMERA_UNREADABLE:
-                return say(DIAGNOSIS_UNREADABLE, "something is connected and does not answer",
-                           "No software can reach it: try another cable and port. If it is the same in ROM DFU mode, the "
-                           "camera's USB lines are damaged.");
+                return unreadable(f);
         case CAMERA_FAILED:
                 if (f->detail[0] && f->failure == FAILURE_STATE_DIRECTORY)
                         return say(DIAGNOSIS_STATE_DIRECTORY, f->detail,

@@ -76,11 +76,14 @@ struct diagnosis_facts {
         bool automatic;
         enum call_trouble trouble;              /* of a camera that runs */
         bool hold;                              /* somebody's tool waits for its bootloader */
-        bool permission;                        /* blocked by missing permission, not by another program */
+        bool blocked;                           /* when it was opened last, in this attachment; it may be that it is tried again just now */
+        bool permission;                        /* ... by missing permission, not by another program */
         enum failure failure;                   /* the last one, and its sentence; detail "": none */
         const char *detail;
         bool update_failed;                     /* given up */
         const char *inhibited_by, *inhibited_why;       /* NULL: nobody asked for hands off */
+        unsigned unanswered;                    /* unreadable: how often in a row */
+        const char *may_be;                     /* unreadable: a camera that is missing and was last there; "" or NULL: none */
 };
 
 struct diagnosis {

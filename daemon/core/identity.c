@@ -158,6 +158,10 @@ static bool board_has_runtime_id(const struct board *board, const struct sightin
 
 enum camera_mode identity_mode(const struct sighting *sighting, const struct board_list *boards, const struct board **ret_board)
 {
+        if (sighting->unreadable) {
+                *ret_board = NULL;
+                return CAMERA_MODE_UNREADABLE;
+        }
         switch (board_classify(boards, sighting->vendor, sighting->product, ret_board)) {
         case USB_ROLE_ROM_DFU:
                 return CAMERA_MODE_ROM_DFU;
@@ -469,10 +473,10 @@ struct identity_result identity_resolve(const struct sighting *sighting, const s
                         resolve_without_identity(&q, &result);
                 break;
         case CAMERA_MODE_VCP_BOOTLOADER:
+        case CAMERA_MODE_UNREADABLE:
                 resolve_without_identity(&q, &result);
                 break;
         case CAMERA_MODE_ABSENT:
-        case CAMERA_MODE_UNREADABLE:
         case _CAMERA_MODE_MAX:
                 result.match = IDENTITY_UNPROVEN;
                 set_port_key(&result, sighting);

@@ -64,6 +64,7 @@ struct sighting {
         char alt_names[8][64];          /* their strings; "" when not readable (then matched after opening) */
         uint16_t transfer_size;         /* wTransferSize of the DFU functional descriptor; 0: none */
         uint64_t seen_at;               /* loop_now() when the event was read */
+        bool unreadable;                /* something is connected there that does not answer: nothing but port and seen_at is known */
 };
 
 /* What we know of a camera that matters for matching. */

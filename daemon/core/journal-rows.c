@@ -79,6 +79,10 @@ static const char *const migrations[] = {
         "UPDATE updates SET begun = attempts > 0;"
         "ALTER TABLE wear RENAME TO units;"
         "ALTER TABLE units ADD COLUMN proven INTEGER NOT NULL DEFAULT 0 CHECK (proven IN (0, 1));",
+
+        /* How an update is to end is what was asked for, too. */
+        "ALTER TABLE updates ADD COLUMN stay INTEGER NOT NULL DEFAULT 0 CHECK (stay IN (0, 1));"
+        "ALTER TABLE updates ADD COLUMN bootloader_only INTEGER NOT NULL DEFAULT 0 CHECK (bootloader_only IN (0, 1));",
 };
 
 const struct database_schema journal_schema = {
@@ -146,13 +150,16 @@ static bool update_ended_well(const struct update_record *record)
         return strcmp(record->state, "done") == 0 || strcmp(record->state, "not-seen") == 0;
 }
 
-static int prune_updates(struct database *database)
+/* The newest stay, and whoever was told of an end can read it for a while, however many there were, also after a restart.  (A clock that was
+ * set back makes ends of the future: these are not kept for that.) */
+static int prune_updates(struct database *database, uint64_t wall)
 {
         int r;
 
         r = database_run(database,
                          "DELETE FROM updates WHERE id IN (SELECT id FROM updates WHERE state <> 'open'"
-                         " ORDER BY ended DESC, number DESC LIMIT -1 OFFSET " STRINGIFY(ENDED_UPDATES_MAX) ")", "");
+                         " ORDER BY ended DESC, number DESC LIMIT -1 OFFSET " STRINGIFY(ENDED_UPDATES_MAX) ") AND ended NOT BETWEEN ? AND ?", "ii",
+                         (int64_t)wall - (int64_t)ENDED_UPDATES_MIN_AGE + 1, (int64_t)wall + (int64_t)ENDED_UPDATES_MIN_AGE);
         if (r >= 0)
                 r = database_run(database, "DELETE FROM update_images WHERE update_id NOT IN (SELECT id FROM updates)", "");
         if (r >= 0)
@@ -168,12 +175,13 @@ static int put_update(struct database *database, const struct op *op)
 
         r = database_run(database,
                          "INSERT OR REPLACE INTO updates (id, number, camera, wish, version, reason, word_romfs, word_filesystem,"
-                         " word_replace, state, outcome, message, attempts, started, ended, failures, begun)"
-                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                         "sissssiiisssiiiii", record->id, number, record->camera, record->wish, record->version, record->reason,
+                         " word_replace, state, outcome, message, attempts, started, ended, failures, begun, stay, bootloader_only)"
+                         " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                         "sissssiiisssiiiiiii", record->id, number, record->camera, record->wish, record->version, record->reason,
                          (int64_t)record->word_romfs, (int64_t)record->word_filesystem, (int64_t)record->word_replace,
                          record->state, record->outcome, record->message, (int64_t)record->attempts,
-                         (int64_t)record->started, (int64_t)record->ended, (int64_t)record->failures, (int64_t)record->begun);
+                         (int64_t)record->started, (int64_t)record->ended, (int64_t)record->failures, (int64_t)record->begun,
+                         (int64_t)record->stay, (int64_t)record->bootloader_only);
         if (r >= 0)
                 r = database_run(database, "DELETE FROM update_images WHERE update_id = ?", "s", record->id);
         for (size_t i = 0; i < record->n_images && r >= 0; i++)
@@ -186,7 +194,7 @@ static int put_update(struct database *database, const struct op *op)
         if (r >= 0 && update_ended_well(record))
                 r = database_run(database, "DELETE FROM units WHERE update_id = ?", "s", record->id);
         if (r >= 0 && !update_is_open(record))
-                r = prune_updates(database);
+                r = prune_updates(database, op->wall);
         return r;
 }
 
@@ -374,6 +382,8 @@ static int on_update(void *userdata, struct row *row)
         record.ended = (uint64_t)row_int(row, 13, INT64_MIN, INT64_MAX);
         record.failures = (unsigned)row_int(row, 14, 0, UINT32_MAX);
         record.begun = row_int(row, 15, 0, 1);
+        record.stay = row_int(row, 16, 0, 1);
+        record.bootloader_only = row_int(row, 17, 0, 1);
         if (!row_is_usable(row, "update"))
                 return 0;
 
@@ -387,17 +397,17 @@ static int on_update(void *userdata, struct row *row)
         return r < 0 ? r : reading->fn(reading->userdata, &record);
 }
 
-int rows_each_update(struct database *database, int (*fn)(void *userdata, const struct update_record *), void *userdata)
+int rows_each_update(struct database *database, uint64_t wall, int (*fn)(void *userdata, const struct update_record *), void *userdata)
 {
         struct update_reading reading = { .database = database, .fn = fn, .userdata = userdata };
 
         return database_query(database,
                               "SELECT id, camera, wish, version, reason, word_romfs, word_filesystem, word_replace, state, outcome,"
-                              " message, attempts, started, ended, failures, begun FROM (SELECT *, row_number() OVER (PARTITION BY state = 'open'"
+                              " message, attempts, started, ended, failures, begun, stay, bootloader_only FROM (SELECT *, row_number() OVER (PARTITION BY state = 'open'"
                               " ORDER BY ended DESC, number DESC) AS place FROM updates)"
-                              " WHERE state = 'open' OR place <= " STRINGIFY(ENDED_UPDATES_MAX)
+                              " WHERE state = 'open' OR place <= " STRINGIFY(ENDED_UPDATES_MAX) " OR ended BETWEEN ? AND ?"
                               " ORDER BY state <> 'open', ended DESC, number DESC",
-                              on_update, &reading, "");
+                              on_update, &reading, "ii", (int64_t)wall - (int64_t)ENDED_UPDATES_MIN_AGE + 1, (int64_t)wall + (int64_t)ENDED_UPDATES_MIN_AGE);
 }
 
 struct unit_reading {

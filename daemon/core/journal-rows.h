@@ -50,6 +50,7 @@ struct journal_history {
 struct op {
         TAILQ_ENTRY(op) link;           /* in journal->pending or batch->ops */
         enum op_kind kind;
+        uint64_t wall;                  /* when it was put */
         size_t size;                    /* allocated, with what stands behind it: */
         union {
                 void *record;
@@ -78,10 +79,10 @@ extern const struct op_type op_types[_OP_KIND_MAX];
 /* The number of an id: "u17" is 17; 0: not an id. */
 uint64_t update_number(const char *id);
 
-/* --- reading: as journal_each_*() of journal.h --- */
+/* --- reading: as journal_each_*() of journal.h; wall: what the clock says --- */
 
 int rows_each_camera(struct database *database, int (*fn)(void *userdata, const struct camera_record *), void *userdata);
-int rows_each_update(struct database *database, int (*fn)(void *userdata, const struct update_record *), void *userdata);
+int rows_each_update(struct database *database, uint64_t wall, int (*fn)(void *userdata, const struct update_record *), void *userdata);
 int rows_each_unit(struct database *database, const char *update,
                    int (*fn)(void *userdata, const char *partition, unsigned unit, const struct unit_record *), void *userdata);
 int rows_each_firmware(struct database *database, int (*fn)(void *userdata, const struct firmware_record *), void *userdata);

@@ -310,6 +310,14 @@ static void journal_schedule(struct journal *journal)
                 timer_set(&journal->commit, journal->writable ? COMMIT_DELAY : RETRY_DELAY);
 }
 
+/* Nothing is under way any more: if nothing comes for a while, the database is closed.  Said at the end of whatever has cleared
+ * the timer, also if there was nothing to do. */
+static void journal_settle(struct journal *journal)
+{
+        if (!journal->closing && journal->path && !journal->flying && !timer_is_set(&journal->commit))
+                timer_set(&journal->idle, IDLE_DELAY);
+}
+
 static void journal_set_writable(struct journal *journal, int r)
 {
         if (r < 0 && journal->writable)
@@ -358,8 +366,8 @@ static void batch_land(struct batch *batch)
         /* What was refused waits for the next put or sync. */
         if (!TAILQ_EMPTY(&journal->syncs) || (r >= 0 && !TAILQ_EMPTY(&journal->pending)))
                 journal_schedule(journal);
-        else if (!journal->closing && journal->path && !timer_is_set(&journal->commit))
-                timer_set(&journal->idle, IDLE_DELAY);
+        else
+                journal_settle(journal);
 }
 
 static void batch_done(void *data)
@@ -381,12 +389,14 @@ static void batch_start(struct journal *journal)
         assert(!journal->flying);
         if (TAILQ_EMPTY(&journal->pending) && !(journal->unsynced && !TAILQ_EMPTY(&journal->syncs))) {
                 syncs_answer(journal, &journal->syncs, 0);
+                journal_settle(journal);
                 return;
         }
 
         batch = calloc(1, sizeof(*batch));
         if (!batch) {
                 syncs_answer(journal, &journal->syncs, r);
+                journal_settle(journal);
                 return;
         }
         batch->journal = journal;
@@ -501,6 +511,7 @@ static int op_new(enum op_kind kind, struct op **ret)
 /* Owns op. */
 static int journal_put(struct journal *journal, struct op *op)
 {
+        op->wall = loop_wall_clock(journal->loop);
         pending_supersede(journal, op);
         if (!pending_make_room(journal, op->size)) {
                 if (!journal->full)
@@ -724,8 +735,7 @@ static int journal_read_begin(struct journal *journal)
                 /* One that could not even be begun holds nothing. */
                 if (r < 0)
                         return journal->birth == JOURNAL_BEGUN && r != -ENOMEM ? 0 : r;
-                if (!timer_is_set(&journal->commit) && !journal->flying)
-                        timer_set(&journal->idle, IDLE_DELAY);
+                journal_settle(journal);
         }
         if (!journal->database)
                 return 0;
@@ -748,7 +758,7 @@ int journal_each_update(struct journal *journal, int (*fn)(void *userdata, const
 
         if (r <= 0)
                 return r;
-        return journal_read_end(journal, rows_each_update(journal->database, fn, userdata));
+        return journal_read_end(journal, rows_each_update(journal->database, loop_wall_clock(journal->loop), fn, userdata));
 }
 
 int journal_each_unit(struct journal *journal, const char *update,
@@ -862,8 +872,7 @@ static void reading_done(void *data)
         LIST_REMOVE(reading, link);
         if (reading->fn && !journal->closing)
                 reading_answer(reading);
-        if (!journal->closing && journal->path && !journal->flying && !timer_is_set(&journal->commit))
-                timer_set(&journal->idle, IDLE_DELAY);
+        journal_settle(journal);
         free(reading->lines);
         free(reading);
         journal_unref(journal);
@@ -881,6 +890,7 @@ int journal_read_history(struct journal *journal, const char *camera, size_t max
         timer_clear(&journal->idle);
         r = journal_work(journal, reading_run, reading_done, reading);
         if (r < 0) {
+                journal_settle(journal);
                 free(reading);
                 return r;
         }

@@ -91,6 +91,7 @@ struct update_image_record {
 };
 
 #define UPDATE_IMAGES_MAX 8
+#define ENDED_UPDATES_MIN_AGE (600 * SEC)       /* readable for at least ten minutes after their end */
 
 struct update_record {
         char id[24];                    /* "u17": counts up for ever */
@@ -99,6 +100,8 @@ struct update_record {
         char version[32];               /* of the firmware, for people */
         char reason[96];                /* why this firmware (row 7) */
         bool word_romfs, word_filesystem, word_replace;
+        bool stay;                      /* what it writes is verified, and the camera stays in its bootloader, held */
+        bool bootloader_only;           /* in ROM DFU: the bootloader that was named, and nothing after it */
         char state[16];                 /* "open", "done", "failed", "refused", "cancelled", "not-seen" */
         char outcome[64];               /* stable code of the end, "" while open */
         char message[256];              /* sentence of the end */

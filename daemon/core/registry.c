@@ -4,6 +4,7 @@
  * (identity.h says how), people's wishes are in request.c.
  */
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,6 @@
 #define IDENTITYLESS_DEADLINE (60 * SEC)        /* a camera that left a port may come back there without identity (identity.md section 2) */
 #define SERIAL_BOOT_DEADLINE  (10 * SEC)        /* serial bootloader -> runtime */
 #define EXPECT_DEADLINE       (600 * SEC)       /* a restored camera is awaited on its port */
-#define ENDED_UPDATES_MIN_AGE (600 * SEC)       /* readable for at least ten minutes after their end */
 #define ENDED_UPDATES_MAX     50
 
 /* What an open update will write is kept, whatever people remove. */
@@ -206,6 +206,22 @@ size_t registry_working(const struct registry *registry)
         return n;
 }
 
+size_t registry_writing(const struct registry *registry, uint64_t less_than, uint64_t *ret_next)
+{
+        uint64_t now = loop_now(registry->context.loop), next = UINT64_MAX;
+        const struct camera *camera;
+        size_t n = 0;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link) {
+                if (camera->state != CAMERA_UPDATING || camera->writing_since + less_than <= now)
+                        continue;
+                next = MIN(next, camera->writing_since + less_than);
+                n++;
+        }
+        *ret_next = next;
+        return n;
+}
+
 /* --- news --- */
 
 #define TELL(registry, member, what)                                                                    \
@@ -258,11 +274,15 @@ static void remove_camera(struct registry *registry, struct camera *camera)
 
         withdraw_camera(registry, camera);
         TAILQ_FOREACH(update, &registry->updates, link)
-                if (update->camera == camera)
+                if (update->camera == camera) {
                         update->camera = NULL;
+                        registry_update_changed(registry, update);
+                }
         TAILQ_FOREACH(other, &registry->cameras, link)
-                if (other->hinted_by_port == camera)
+                if (other->hinted_by_port == camera) {
                         other->hinted_by_port = NULL;
+                        registry_camera_changed(registry, other);
+                }
         if (camera->stored)
                 (void)journal_delete_camera(registry->context.journal, camera->record.key);
         TAILQ_REMOVE(&registry->cameras, camera, link);
@@ -306,10 +326,15 @@ int registry_new_update(struct registry *registry, struct camera *camera, enum w
         update->camera = camera;
         camera->update = update;
         TAILQ_INSERT_HEAD(&registry->updates, update, link);
-        TELL(registry, on_update_added, update);
-        registry_camera_changed(registry, camera);
         *ret = update;
         return 0;
+}
+
+void registry_announce_update(struct registry *registry, struct update *update)
+{
+        TELL(registry, on_update_added, update);
+        if (update->camera)
+                registry_camera_changed(registry, update->camera);
 }
 
 /* --- memory --- */
@@ -429,6 +454,11 @@ static bool may_be_given_uid(const struct registry *registry, const struct camer
                !update_is_open(camera->update);
 }
 
+static_assert(sizeof(((struct known_identity *)NULL)->key) == sizeof(((struct camera_record *)NULL)->key) &&
+              sizeof(((struct known_identity *)NULL)->port) == sizeof(((struct camera_record *)NULL)->port) &&
+              sizeof(((struct known_identity *)NULL)->runtime_serial) == sizeof(((struct camera_record *)NULL)->runtime_serial),
+              "a camera's identity is copied as it is");
+
 /* The camera that this sighting is: an existing one, or a new one.  Never the wrong one: in doubt a provisional one. */
 static int match_camera(struct registry *registry, const struct sighting *sighting, struct identity_result *result,
                         struct camera **ret)
@@ -448,12 +478,13 @@ static int match_camera(struct registry *registry, const struct sighting *sighti
         TAILQ_FOREACH(camera, &registry->cameras, link) {
                 struct known_identity *k = &known[n];
 
-                snprintf(k->key, sizeof(k->key), "%s", camera->record.key);
+                /* Of a hundred for each that comes: copied as they are, and not as text. */
+                memcpy(k->key, camera->record.key, sizeof(k->key));
+                memcpy(k->port, camera->record.port, sizeof(k->port));
+                memcpy(k->runtime_serial, camera->record.runtime_serial, sizeof(k->runtime_serial));
                 k->uid = camera->uid;
                 k->has_uid = camera->has_uid;
                 k->board = camera->board;
-                snprintf(k->port, sizeof(k->port), "%s", camera->record.port);
-                snprintf(k->runtime_serial, sizeof(k->runtime_serial), "%s", camera->record.runtime_serial);
                 k->present = camera->attached;
                 k->left_for_identityless = left_a_moment_ago(registry, camera);
                 cameras[n++] = camera;
@@ -508,10 +539,9 @@ static int match_camera(struct registry *registry, const struct sighting *sighti
                         camera->sighting = *sighting;
                         announce_camera(registry, camera);
                 }
-                if (result->match == IDENTITY_PORT_HINT)
-                        camera->hinted_by_port = cameras[result->index];
+                camera->hinted_by_port = result->match == IDENTITY_PORT_HINT && cameras[result->index] != camera ? cameras[result->index] : NULL;
         }
-        if (result->board && camera->board != result->board)
+        if ((result->board && camera->board != result->board) || result->mode == CAMERA_MODE_UNREADABLE)
                 camera->board = result->board;
         snprintf(camera->record.board, sizeof(camera->record.board), "%s", camera->board ? camera->board->id : "");
         *ret = camera;
@@ -599,12 +629,93 @@ static bool came_from_serial_bootloader(struct registry *registry, const char *p
         return came;
 }
 
+/* What does not answer is not that camera, after all; or may be it, now that it is away. */
+static void tell_hinted(struct registry *registry, const struct camera *hinted)
+{
+        struct camera *camera;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (camera->mode == CAMERA_MODE_UNREADABLE && camera->hinted_by_port == hinted)
+                        registry_camera_changed(registry, camera);
+}
+
+/* --- what does not answer --- */
+
+static void unreadable_gone(struct registry *registry, struct camera *camera, const char *why)
+{
+        log_about(LOG_INFO, (&(struct log_subject){ .camera = camera->record.key, .port = camera->sighting.port }),
+                  "what did not answer at %s: %s", camera->sighting.port, why);
+        camera_gone(camera, /* excused= */ true);
+        remove_camera(registry, camera);
+}
+
+void registry_unreadable_over(struct registry *registry, struct camera *camera)
+{
+        unreadable_gone(registry, camera, "nothing was heard of it for long");
+}
+
+void registry_answers(struct registry *registry, const char *port)
+{
+        struct camera *camera = camera_at(registry, port);
+
+        if (camera && camera->mode == CAMERA_MODE_UNREADABLE)
+                unreadable_gone(registry, camera, "something answers there now");
+}
+
+void registry_below_gone(struct registry *registry, const char *port)
+{
+        struct camera *camera, *next;
+        size_t n = strlen(port);
+
+        for (camera = TAILQ_FIRST(&registry->cameras); camera; camera = next) {
+                next = TAILQ_NEXT(camera, link);
+                if (camera->mode == CAMERA_MODE_UNREADABLE && strncmp(camera->sighting.port, port, n) == 0 &&
+                    (camera->sighting.port[n] == '.' || camera->sighting.port[n] == '-'))
+                        unreadable_gone(registry, camera, "its hub is gone");
+        }
+}
+
+void registry_unreadable(struct registry *registry, const char *port, const char *why, unsigned times, uint64_t age)
+{
+        struct sighting sighting = { .unreadable = true, .seen_at = loop_now(registry->context.loop) };
+        struct identity_result result;
+        struct camera *camera;
+        size_t n = 0;
+        int r;
+
+        if (age >= UNREADABLE_STAYS)
+                return;
+        snprintf(sighting.port, sizeof(sighting.port), "%s", port);
+        camera = camera_at(registry, port);
+        if (camera && camera->mode == CAMERA_MODE_UNREADABLE) {
+                result.match = camera->match;
+        } else {
+                if (camera)
+                        registry_gone(registry, port);          /* its leaving is still on its way to us */
+                TAILQ_FOREACH(camera, &registry->cameras, link)
+                        n += camera->mode == CAMERA_MODE_UNREADABLE;
+                if (n >= UNREADABLE_MAX) {
+                        log_notice("a device at %s does not answer, like %zu others: not shown", port, n);
+                        return;
+                }
+                r = match_camera(registry, &sighting, &result, &camera);
+                if (r < 0) {
+                        log_error("%s: cannot take note of a device that does not answer: %s", port, strerror(-r));
+                        return;
+                }
+        }
+        log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key, .port = port }),
+                  "a device at %s does not answer, and the kernel has given it up%s%s", port, why[0] ? ": " : "", why);
+        camera_unreadable(camera, &sighting, result.match, times, age);
+}
+
 void registry_seen(struct registry *registry, const struct sighting *sighting)
 {
         struct identity_result result;
         struct camera *camera;
         int r;
 
+        registry_answers(registry, sighting->port);
         camera = camera_at(registry, sighting->port);
         if (camera) {
                 if (camera->sighting.vendor == sighting->vendor && camera->sighting.product == sighting->product &&
@@ -641,6 +752,7 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
         if (came_from_serial_bootloader(registry, sighting->port) && result.mode == CAMERA_MODE_RUNTIME)
                 camera_has_old_bootloader(camera);
         caller_consider(camera);
+        tell_hinted(registry, camera);
 }
 
 void registry_serial_port(struct registry *registry, const char *port)
@@ -652,7 +764,8 @@ void registry_gone(struct registry *registry, const char *port)
 {
         struct camera *camera = camera_at(registry, port);
 
-        if (!camera)
+        /* What does not answer was never enumerated: it was another one before it that left. */
+        if (!camera || camera->mode == CAMERA_MODE_UNREADABLE)
                 return;
         if (camera->mode == CAMERA_MODE_VCP_BOOTLOADER)
                 serial_bootloader_left(registry, port);
@@ -660,6 +773,8 @@ void registry_gone(struct registry *registry, const char *port)
         /* One whose bootloader was restored stays until something comes to its port: a person is told when nothing does. */
         if (camera->provisional && !update_is_open(camera->update) && !(camera->restored && camera->state == CAMERA_WAITING))
                 remove_camera(registry, camera);
+        else
+                tell_hinted(registry, camera);
 }
 
 /* --- the rest --- */
@@ -668,7 +783,7 @@ int registry_forget(struct registry *registry, struct camera *camera, bool saved
 {
         struct store *store = registry->context.store;
 
-        if (camera->attached)
+        if (camera->attached && camera->mode != CAMERA_MODE_UNREADABLE)
                 return -EBUSY;
         if (update_is_open(camera->update))
                 return -EALREADY;
@@ -714,7 +829,8 @@ bool registry_is_idle(struct registry *registry)
         const struct camera *camera;
 
         TAILQ_FOREACH(camera, &registry->cameras, link)
-                if (camera->attached || camera->provisional || camera->session || timer_is_set(&camera->deadline) || camera->hold.wished)
+                if (camera->mode != CAMERA_MODE_UNREADABLE &&
+                    (camera->attached || camera->provisional || camera->session || timer_is_set(&camera->deadline) || camera->hold.wished))
                         return false;
         return true;
 }
@@ -735,14 +851,7 @@ static bool is_label(const char *label)
                 return false;
         if (n > 0 && (label[0] == ' ' || label[n - 1] == ' '))
                 return false;
-        for (size_t i = 0; i < n; i++) {
-                unsigned char c = (unsigned char)label[i];
-
-                /* The second row of controls is C2 80 ... C2 9F. */
-                if (c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)label[i + 1] < 0xa0))
-                        return false;
-        }
-        return true;
+        return !text_has_controls(label);
 }
 
 int registry_set_label(struct registry *registry, struct camera *camera, const char *label)

@@ -50,6 +50,16 @@ void registry_unobserve(struct registry *registry, const struct registry_observe
 void registry_seen(struct registry *registry, const struct sighting *sighting);
 /* Whatever was at port has gone. */
 void registry_gone(struct registry *registry, const char *port);
+/* Something is connected at port and does not answer, and the kernel has given it up, times in a row, age microseconds ago; why: its words,
+ * for the log.  It is shown until something enumerates there, its hub leaves, somebody forgets it, or nothing more was said of it for
+ * UNREADABLE_STAYS: that it is unplugged, nobody tells. */
+#define UNREADABLE_STAYS (600 * SEC)
+#define UNREADABLE_MAX   32             /* at a time; of more nothing is said */
+void registry_unreadable(struct registry *registry, const char *port, const char *why, unsigned times, uint64_t age);
+/* A device, whatever it is, has been enumerated at port: what did not answer there does, or is not there any more. */
+void registry_answers(struct registry *registry, const char *port);
+/* What was at port is gone, and if it was a hub, whatever hung on it; "1": bus 1 itself. */
+void registry_below_gone(struct registry *registry, const char *port);
 /* The device at port has a serial port now, or one that may be opened now. */
 void registry_serial_port(struct registry *registry, const char *port);
 
@@ -57,11 +67,31 @@ void registry_serial_port(struct registry *registry, const char *port);
 enum request_action { REQUEST_UPDATE, REQUEST_QUEUED, REQUEST_CURRENT, REQUEST_SKIP, REQUEST_REFUSE, _REQUEST_ACTION_MAX };
 DECLARE_ENUM_NAMES(request_action);
 
+/* Why something is refused before the verdict is asked, for programs. */
+enum request_refusal {
+        REFUSAL_BOARD,                  /* its board is not known, or not the one named */
+        REFUSAL_NOT_HANDLED,            /* this board, or the mode that it is in */
+        REFUSAL_NOT_PROVEN,             /* to be a certain camera; or it takes the user's word */
+        REFUSAL_NO_FIRMWARE,            /* in the store, of what was asked for */
+        REFUSAL_IMAGE,                  /* does not belong there */
+        REFUSAL_USERS_WORK,             /* would be overwritten */
+        REFUSAL_UPDATE_OPEN,
+        REFUSAL_NOTHING_TO_DO,
+        REFUSAL_BUSY,                   /* for some seconds */
+        REFUSAL_NOT_HELD,               /* in its bootloader: hold it first */
+        REFUSAL_INHIBITED,              /* others asked for hands off */
+        REFUSAL_ARGUMENT,               /* makes no sense */
+        REFUSAL_NOT_SAVED,              /* the state directory cannot be written to */
+        REFUSAL_FAILED,
+        _REFUSAL_MAX
+};
+
 struct request {
         enum wish wish;                 /* WISH_UPDATE, WISH_RECOVER, WISH_RESTORE */
         const char *firmware;           /* version, "sha256:..." or NULL */
         const char *board;              /* recover: the user's word; or NULL */
         bool romfs, erase_filesystem, replace_unknown;
+        bool stay;                      /* in its bootloader afterwards, held */
         bool all;                       /* one of many: unknown firmware is skipped rather than replaced */
         bool dry_run;
 };
@@ -69,6 +99,7 @@ struct request {
 struct request_result {
         enum request_action action;
         struct update *update;          /* NULL: none */
+        enum request_refusal refusal;   /* of REQUEST_REFUSE */
         char version[80];               /* meant */
         char text[256];
 };
@@ -79,7 +110,7 @@ void registry_request(struct registry *registry, struct camera *camera, const st
 int registry_cancel(struct registry *registry, struct update *update);
 /* The camera's last update, which came to no good end, once more: the same images, by the same word. */
 void registry_retry(struct registry *registry, struct camera *camera, struct request_result *ret);
-/* Forgets a camera that is not attached: what was known of it, and its history.  -EBUSY: it is attached; -EALREADY: an update is open
+/* Forgets a camera that is not attached, or does not answer: what was known of it, and its history.  -EBUSY: it is attached; -EALREADY: an update is open
  * for it; -ENOTEMPTY: images were saved from it, and saved_too is false.  Else it is gone. */
 int registry_forget(struct registry *registry, struct camera *camera, bool saved_too);
 void registry_set_automatic(struct registry *registry, struct camera *camera, int automatic);
@@ -109,15 +140,22 @@ bool registry_automatic(const struct registry *registry);
 size_t registry_attached(const struct registry *registry);
 size_t registry_working(const struct registry *registry);       /* sessions going on */
 
+/* Cameras that are being written, and for less than that long (loop_now() microseconds); *ret_next, if there are some: when the first of them
+ * will have been for so long. */
+size_t registry_writing(const struct registry *registry, uint64_t less_than, uint64_t *ret_next);
+
 /* --- for camera.c and hold.c --- */
+/* Nothing was heard of it for long; it is freed. */
+void registry_unreadable_over(struct registry *registry, struct camera *camera);
 /* Is this a camera for which anything is done here?  False: ret says why not. */
 bool registry_handles(const struct camera *camera, struct request_result *ret);
 struct caller *registry_caller(const struct registry *registry);
 void registry_camera_changed(struct registry *registry, struct camera *camera);
 void registry_update_changed(struct registry *registry, struct update *update);
 void registry_inhibitors_changed(struct registry *registry);
-/* A new open update for camera, observers told; not yet stored. */
+/* A new open update for camera; not yet stored, and not told: registry_announce_update() when it is known what it will write. */
 int registry_new_update(struct registry *registry, struct camera *camera, enum wish wish, struct update **ret);
+void registry_announce_update(struct registry *registry, struct update *update);
 const struct registry_settings *registry_settings(const struct registry *registry);
 /* A ROM device with a shared serial was restored on this port: the bootloader that comes next there is looked at. */
 void registry_expect_bootloader(struct registry *registry, const char *port, const struct board *board);

@@ -35,6 +35,18 @@ static void answer(struct request_result *ret, enum request_action action, const
         va_end(ap);
 }
 
+_printf_(3, 4)
+static void refuse(struct request_result *ret, enum request_refusal refusal, const char *format, ...)
+{
+        va_list ap;
+
+        ret->action = REQUEST_REFUSE;
+        ret->refusal = refusal;
+        va_start(ap, format);
+        vsnprintf(ret->text, sizeof(ret->text), format, ap);
+        va_end(ap);
+}
+
 /* The images of a request, and the version that they make. */
 struct wanted {
         size_t n_images;
@@ -111,22 +123,38 @@ static const struct partition *partition_of(const struct camera *camera, const c
         return partition;
 }
 
+/* The block of zeros that empties a file system, as the IDE sends it. */
+static bool is_erased_filesystem(const struct camera *camera, const struct update_image_record *image)
+{
+        static const uint8_t zeros[FILESYSTEM_ZEROS];
+        struct digest digest;
+
+        digest_of(zeros, sizeof(zeros), &digest);
+        return digest_equal(&digest, &image->digest) && strcmp(camera->board->filesystem_erase, image->partition) == 0;
+}
+
 /* What is known to come to nothing is refused at once; the verdict, with the device at hand, has the last word on all the rest. */
 static bool may_be_written(const struct camera *camera, const struct request *request, const struct wanted *wanted,
                            struct request_result *ret)
 {
+        bool rom = request->wish == WISH_RECOVER && camera->attached && camera->mode == CAMERA_MODE_ROM_DFU;
+
         for (size_t i = 0; i < wanted->n_images; i++) {
                 const struct update_image_record *image = &wanted->images[i];
                 const struct partition *partition = partition_of(camera, image->partition);
 
                 if (!partition)
-                        answer(ret, REQUEST_REFUSE, "its bootloader has no partition %s", image->partition);
-                else if (partition->role == PARTITION_BOOTLOADER)
-                        answer(ret, REQUEST_REFUSE, "a bootloader is restored through the chip's ROM only: 'camrescue recover' there");
+                        refuse(ret, REFUSAL_IMAGE, "its bootloader has no partition %s", image->partition);
+                else if (partition->role == PARTITION_FORBIDDEN)
+                        refuse(ret, REFUSAL_IMAGE, "%s is never written here", image->partition);
+                else if (partition->role == PARTITION_FILESYSTEM && (!request->erase_filesystem || !is_erased_filesystem(camera, image)))
+                        refuse(ret, REFUSAL_USERS_WORK, "%s holds the user's work: it is only emptied, with --erase-filesystem", image->partition);
+                else if (partition->role == PARTITION_BOOTLOADER && !rom)
+                        refuse(ret, REFUSAL_IMAGE, "a bootloader is restored through the chip's ROM only: 'camrescue recover' there");
                 else if (partition->role == PARTITION_ROMFS && !request->romfs)
-                        answer(ret, REQUEST_REFUSE, "%s holds the user's work: it is written only with --romfs", image->partition);
+                        refuse(ret, REFUSAL_USERS_WORK, "%s holds the user's work: it is written only with --romfs", image->partition);
                 else if (layout_of(camera) && image->size > partition->limit - partition->start)
-                        answer(ret, REQUEST_REFUSE, "too-large: %u bytes, and the %s which its bootloader has is of %u",
+                        refuse(ret, REFUSAL_IMAGE, "too-large: %u bytes, and the %s which its bootloader has is of %u",
                                image->size, image->partition, partition->limit - partition->start);
                 else
                         continue;
@@ -149,20 +177,71 @@ static bool firmware_is_known(const struct camera *camera)
 }
 
 /* An update that is open already gives way to a person's new wish, unless it is being written this moment. */
-static bool supersede(struct registry *registry, struct camera *camera, const struct request *request,
-                      struct request_result *ret)
+static bool may_supersede(const struct camera *camera, struct request_result *ret)
 {
-        if (!update_is_open(camera->update))
+        if (!update_is_open(camera->update) || !camera_state_has_session(camera->state))
                 return true;
-        if (camera_state_has_session(camera->state)) {
-                ret->update = camera->update;
-                answer(ret, REQUEST_REFUSE, "update %s is being carried out: wait for its end, or cancel it",
-                       camera->update->record.id);
-                return false;
+        ret->update = camera->update;
+        refuse(ret, REFUSAL_UPDATE_OPEN, "update %s is being carried out: wait for its end, or cancel it", camera->update->record.id);
+        return false;
+}
+
+static struct update *superseded_by(const struct update *update)
+{
+        return update->supersedes[0] ? registry_update_by_id(update->camera->registry, update->supersedes) : NULL;
+}
+
+void camera_take_up_superseded(struct camera *camera)
+{
+        struct update *old = camera->update;
+
+        if (!old || update_is_open(old) || !old->not_kept)
+                return;
+        /* Of several that could not be kept, what was before them all. */
+        do
+                old = superseded_by(old);
+        while (old && !update_is_open(old));
+        camera->update->not_kept = false;
+        if (!old)
+                return;
+        log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key, .port = camera->record.port, .update = old->record.id }),
+                  "%s: update %s goes on: what was to take its place could not be remembered", camera->record.port, old->record.id);
+        camera->update = old;
+        registry_camera_changed(camera->registry, camera);
+        camera_event(camera, EVENT_REQUESTED);
+        caller_consider(camera);
+}
+
+/* What is on the disk takes the place of what was; of what is not there nothing would be left when the daemon is gone, and so it is not done.
+ * (Nothing was written for it: that waits for the disk, too.) */
+static void on_kept(void *userdata, int error)
+{
+        struct update *update = userdata, *old;
+        struct camera *camera = update->camera;
+
+        update->being_kept = false;
+        if (!camera)            /* forgotten, with all that was wanted for it */
+                return;
+        if (error >= 0) {
+                old = superseded_by(update);
+                if (update_is_open(old))
+                        camera_end_superseded(camera, old);
+                return;
         }
-        if (!request->dry_run)
-                camera_end_update(camera, UPDATE_CANCELLED, "superseded", "another update was asked for");
-        return true;
+        update->not_kept = true;
+        camera->word = camera->word_replace = false;
+        if (update_is_open(update))
+                (void)registry_cancel(camera->registry, update);
+        camera_take_up_superseded(camera);
+}
+
+static void keep(struct update *update)
+{
+        int r = journal_sync(update->journal, on_kept, update);
+
+        update->being_kept = r >= 0;
+        if (r < 0)
+                on_kept(update, r);
 }
 
 static void begin(struct registry *registry, struct camera *camera, const struct request *request,
@@ -170,7 +249,7 @@ static void begin(struct registry *registry, struct camera *camera, const struct
 {
         bool runs = camera->attached && camera->mode == CAMERA_MODE_RUNTIME;
         const struct inhibitor *inhibitor = camera_inhibitor(camera);
-        struct update *update;
+        struct update *update, *old = NULL;
         int r;
 
         snprintf(ret->version, sizeof(ret->version), "%s", wanted->version);
@@ -188,20 +267,26 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         if (request->dry_run)
                 return;
         if (!journal_writable(registry->context.journal)) {
-                answer(ret, REQUEST_REFUSE, "the state directory cannot be written to: an update that cannot be remembered "
+                refuse(ret, REFUSAL_NOT_SAVED, "the state directory cannot be written to: an update that cannot be remembered "
                        "is not begun");
                 return;
         }
 
+        if (update_is_open(camera->update))
+                old = camera->update;
         r = registry_new_update(registry, camera, request->wish, &update);
         if (r < 0) {
-                answer(ret, REQUEST_REFUSE, "%s", strerror(-r));
+                refuse(ret, REFUSAL_FAILED, "%s", strerror(-r));
                 return;
         }
+        if (old)
+                snprintf(update->supersedes, sizeof(update->supersedes), "%s", old->record.id);
         update->record.n_images = wanted->n_images;
         memcpy(update->record.images, wanted->images, sizeof(update->record.images));
         snprintf(update->record.version, sizeof(update->record.version), "%s", wanted->version);
         snprintf(update->record.reason, sizeof(update->record.reason), "%s", wanted->reason);
+        update->record.stay = request->stay;
+        update->record.bootloader_only = wanted->n_images == 1 && strcmp(wanted->images[0].partition, "BOOTLOADER") == 0;
         update->record.word_romfs = request->romfs;
         update->record.word_filesystem = request->erase_filesystem;
         /* Who names one camera means it, whatever stands in it; a whole fleet needs the word. */
@@ -216,23 +301,25 @@ static void begin(struct registry *registry, struct camera *camera, const struct
                   wanted->version[0] ? wanted->version : "what fits", wanted->reason);
         ret->update = update;
         hold_superseded(camera);
-        registry_update_changed(registry, update);
+        registry_announce_update(registry, update);
         camera_event(camera, EVENT_REQUESTED);
         caller_consider(camera);
-        (void)journal_sync(registry->context.journal, NULL, NULL);
+        keep(update);
 }
 
 bool registry_handles(const struct camera *camera, struct request_result *ret)
 {
-        if (!camera->board)
-                answer(ret, REQUEST_REFUSE, "its board is not known: say it with 'camrescue recover %s --board BOARD'",
+        if (camera->mode == CAMERA_MODE_UNREADABLE)
+                refuse(ret, REFUSAL_NOT_HANDLED, "it does not answer, and no software can reach it: try another cable and port");
+        else if (!camera->board)
+                refuse(ret, REFUSAL_BOARD, "its board is not known: say it with 'camrescue recover %s --board BOARD'",
                        camera_name(camera));
         else if (camera->board->support != BOARD_DFU)
-                answer(ret, REQUEST_REFUSE, "an %s is recognised, but not handled: use its own tools", camera->board->name);
+                refuse(ret, REFUSAL_NOT_HANDLED, "an %s is recognised, but not handled: use its own tools", camera->board->name);
         else if (camera->old_bootloader)
-                answer(ret, REQUEST_REFUSE, "it has the old serial bootloader, which is not handled yet: use OpenMV IDE for this camera");
+                refuse(ret, REFUSAL_NOT_HANDLED, "it has the old serial bootloader, which is not handled yet: use OpenMV IDE for this camera");
         else if (camera->attached && camera->state == CAMERA_LEFT_ALONE)
-                answer(ret, REQUEST_REFUSE, "it is in a mode that is not handled");
+                refuse(ret, REFUSAL_NOT_HANDLED, "it is in a mode that is not handled");
         else
                 return true;
         return false;
@@ -246,12 +333,12 @@ static void no_firmware(const struct camera *camera, const struct request *reque
         for (size_t i = 0; layout && i < layout->n_partitions; i++)
                 has_romfs = has_romfs || layout->partitions[i].role == PARTITION_ROMFS;
         if (request->romfs && !has_romfs)
-                answer(ret, REQUEST_REFUSE, "its bootloader is an old one, without a partition for a ROM file system");
+                refuse(ret, REFUSAL_NO_FIRMWARE, "its bootloader is an old one, without a partition for a ROM file system");
         else if (request->firmware && request->firmware[0])
-                answer(ret, REQUEST_REFUSE, "no firmware %s for an %s in the store: camrescue firmware list",
+                refuse(ret, REFUSAL_NO_FIRMWARE, "no firmware %s for an %s in the store: camrescue firmware list",
                        request->firmware, camera->board->name);
         else
-                answer(ret, REQUEST_REFUSE, "no firmware for an %s in the store: camrescue firmware import FILE|DIR|ZIP",
+                refuse(ret, REFUSAL_NO_FIRMWARE, "no firmware for an %s in the store: camrescue firmware import FILE|DIR|ZIP",
                        camera->board->name);
 }
 
@@ -264,13 +351,13 @@ static void request_update(struct registry *registry, struct camera *camera, con
         if (!registry_handles(camera, ret))
                 return;
         if (camera->state == CAMERA_UNPROVEN || (camera->provisional && camera->mode == CAMERA_MODE_ROM_DFU)) {
-                answer(ret, REQUEST_REFUSE, "it is not proven to be a camera: 'camrescue recover %s --board BOARD' first",
+                refuse(ret, REFUSAL_NOT_PROVEN, "it is not proven to be a camera: 'camrescue recover %s --board BOARD' first",
                        camera_name(camera));
                 return;
         }
         if (!camera->has_uid && camera->board->chip == CHIP_ALIF) {
                 /* Nothing that it shows now will prove in its bootloader that it is the camera meant. */
-                answer(ret, REQUEST_REFUSE, "its bootloader was not seen yet, and its serial there is another one: unplug it, plug it in "
+                refuse(ret, REFUSAL_NOT_PROVEN, "its bootloader was not seen yet, and its serial there is another one: unplug it, plug it in "
                        "again, and ask once more");
                 return;
         }
@@ -280,7 +367,7 @@ static void request_update(struct registry *registry, struct camera *camera, con
         }
         filesystem = partition_of(camera, camera->board->filesystem_erase);
         if (request->erase_filesystem && (!filesystem || filesystem->role == PARTITION_FORBIDDEN)) {
-                answer(ret, REQUEST_REFUSE, "the file system of an %s lies in a chip that is never written here: format it from "
+                refuse(ret, REFUSAL_USERS_WORK, "the file system of an %s lies in a chip that is never written here: format it from "
                        "the camera's own script", camera->board->name);
                 return;
         }
@@ -300,7 +387,7 @@ static void request_update(struct registry *registry, struct camera *camera, con
                 answer(ret, REQUEST_SKIP, "not attached");
                 return;
         }
-        if (supersede(registry, camera, request, ret))
+        if (may_supersede(camera, ret))
                 begin(registry, camera, request, &wanted, ret);
 }
 
@@ -314,13 +401,17 @@ static void recover(struct registry *registry, struct camera *camera, const stru
                 return;
         if (rom) {
                 /* Row 2: for this attachment.  The images are chosen when the flash has been read. */
-                if (!store_bootloader(registry->context.store, camera->board)) {
-                        answer(ret, REQUEST_REFUSE, "no bootloader for an %s in the store: camrescue firmware import FILE|DIR|ZIP",
+                bool named = request->firmware && request->firmware[0];
+                bool own = named && find_firmware(registry, camera, request, &wanted) && wanted.n_images == 1 &&
+                           strcmp(wanted.images[0].partition, "BOOTLOADER") == 0;
+
+                if (!own && !store_bootloader(registry->context.store, camera->board)) {
+                        refuse(ret, REFUSAL_NO_FIRMWARE, "no bootloader for an %s in the store: camrescue firmware import FILE|DIR|ZIP",
                                camera->board->name);
                         return;
                 }
-                if (request->firmware && request->firmware[0] && camera->provisional) {
-                        answer(ret, REQUEST_REFUSE, "only its bootloader can be restored now: name the firmware when that is back, "
+                if (named && !own && camera->provisional) {
+                        refuse(ret, REFUSAL_NOT_PROVEN, "only its bootloader can be restored now: name the firmware when that is back, "
                                "'camrescue update'");
                         return;
                 }
@@ -333,7 +424,7 @@ static void recover(struct registry *registry, struct camera *camera, const stru
                 if (!may_be_written(camera, request, &wanted, ret))
                         return;
         }
-        if (!supersede(registry, camera, request, ret))
+        if (!may_supersede(camera, ret))
                 return;
         camera->word = rom;
         camera->word_replace = request->replace_unknown;
@@ -349,17 +440,17 @@ static void request_recover(struct registry *registry, struct camera *camera, co
         if (request->board) {
                 board = board_by_any_name(registry->context.boards, request->board);
                 if (!board) {
-                        answer(ret, REQUEST_REFUSE, "\"%s\" names no board, or several: M4, M7, H7, \"H7 Plus\", ...",
+                        refuse(ret, REFUSAL_BOARD, "\"%s\" names no board, or several: M4, M7, H7, \"H7 Plus\", ...",
                                request->board);
                         return;
                 }
                 if (camera->board && board != camera->board && !(rom && camera->provisional)) {
-                        answer(ret, REQUEST_REFUSE, "it is an %s, not an %s", camera->board->name, board->name);
+                        refuse(ret, REFUSAL_BOARD, "it is an %s, not an %s", camera->board->name, board->name);
                         return;
                 }
         }
         if (rom && camera->provisional && !request->board) {
-                answer(ret, REQUEST_REFUSE, "in ROM DFU mode every STM32 looks alike: say which board it is, "
+                refuse(ret, REFUSAL_NOT_PROVEN, "in ROM DFU mode every STM32 looks alike: say which board it is, "
                        "'camrescue recover %s --board M7'", camera_name(camera));
                 return;
         }
@@ -368,12 +459,12 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                 return;
         }
         if (rom && !board->rom_restore) {
-                answer(ret, REQUEST_REFUSE, "an %s cannot be restored through its ROM: use the chip maker's programmer",
+                refuse(ret, REFUSAL_NOT_HANDLED, "an %s cannot be restored through its ROM: use the chip maker's programmer",
                        board->name);
                 return;
         }
         if (camera->attached && camera->mode == CAMERA_MODE_RUNTIME) {
-                answer(ret, REQUEST_REFUSE, "it is running: to replace its firmware use 'camrescue update %s'",
+                refuse(ret, REFUSAL_NOTHING_TO_DO, "it is running: to replace its firmware use 'camrescue update %s'",
                        camera_name(camera));
                 return;
         }
@@ -402,17 +493,17 @@ static void request_restore(struct registry *registry, struct camera *camera, co
                         add_image(&wanted, partitions[i], &saved->digest, saved->size);
         }
         if (wanted.n_images == 0) {
-                answer(ret, REQUEST_REFUSE, "nothing was saved from it");
+                refuse(ret, REFUSAL_NOTHING_TO_DO, "nothing was saved from it");
                 return;
         }
-        if (supersede(registry, camera, request, ret))
+        if (may_supersede(camera, ret))
                 begin(registry, camera, request, &wanted, ret);
 }
 
 void registry_request(struct registry *registry, struct camera *camera, const struct request *request,
                       struct request_result *ret)
 {
-        *ret = (struct request_result){ .action = REQUEST_REFUSE };
+        *ret = (struct request_result){ .action = REQUEST_REFUSE, .refusal = REFUSAL_FAILED };
         switch (request->wish) {
         case WISH_UPDATE:
                 request_update(registry, camera, request, ret);
@@ -426,7 +517,7 @@ void registry_request(struct registry *registry, struct camera *camera, const st
         case WISH_UNATTENDED:
         case WISH_RESUME:
         case _WISH_MAX:
-                answer(ret, REQUEST_REFUSE, "not a person's wish");
+                refuse(ret, REFUSAL_FAILED, "not a person's wish");
                 break;
         }
 }
@@ -462,20 +553,20 @@ void registry_retry(struct registry *registry, struct camera *camera, struct req
         struct wanted wanted;
         int wish;
 
-        *ret = (struct request_result){ .action = REQUEST_REFUSE };
+        *ret = (struct request_result){ .action = REQUEST_REFUSE, .refusal = REFUSAL_FAILED };
         if (!last) {
-                answer(ret, REQUEST_REFUSE, "there was no update of it");
+                refuse(ret, REFUSAL_NOTHING_TO_DO, "there was no update of it");
                 return;
         }
         if (update_is_open(last) || last->result == UPDATE_DONE) {
-                answer(ret, REQUEST_REFUSE, update_is_open(last) ? "update %s is open: it goes on by itself" :
+                refuse(ret, update_is_open(last) ? REFUSAL_UPDATE_OPEN : REFUSAL_NOTHING_TO_DO, update_is_open(last) ? "update %s is open: it goes on by itself" :
                        "update %s was done: to write again, use 'camrescue update'", last->record.id);
                 return;
         }
         if (!registry_handles(camera, ret))
                 return;
         if (!find_images_again(registry, camera, &wanted)) {
-                answer(ret, REQUEST_REFUSE, "an image of update %s is not in the store any more: import it, or use 'camrescue update'",
+                refuse(ret, REFUSAL_NO_FIRMWARE, "an image of update %s is not in the store any more: import it, or use 'camrescue update'",
                        last->record.id);
                 return;
         }

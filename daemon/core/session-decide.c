@@ -48,6 +48,18 @@ bool session_firmware_is_incomplete(const struct session *s)
         return false;
 }
 
+bool session_other_firmware_is_incomplete(const struct session *s)
+{
+        for (size_t t = 0; t < s->n_targets; t++) {
+                const struct target *target = &s->targets[t];
+
+                if (target->partition.role == PARTITION_FIRMWARE && !target->wanted &&
+                    content_is_incomplete(survey_content(&target->survey)))
+                        return true;
+        }
+        return false;
+}
+
 /* Left alone it runs, as far as is known: what stands there was read and is whole, or nothing was done to it since it ran. */
 bool session_would_boot(const struct session *s)
 {
@@ -403,7 +415,7 @@ static void carry_out(struct session *s)
                 if (s->wish.wish == WISH_UNATTENDED || anything_differs(s))
                         session_leave(s, SESSION_END_RELEASED, "its firmware is whole: it is left as it is");
                 else
-                        session_leave(s, SESSION_END_UPDATED, "nothing had to be written: every erase unit reads back equal");
+                        session_updated(s, "nothing had to be written: every erase unit reads back equal");
                 return;
         }
         if (session_firmware_is_incomplete(s)) {

@@ -22,7 +22,6 @@
 #define LEAVE_WAIT        (2 * SEC)     /* after DETACH: bootloaders with bcdDevice 0x0200 leave when their window has run out (dfu.md A.7) */
 #define WRITE_ROUNDS_MAX  3             /* of writing what did not read back equal */
 #define SESSION_TARGETS_MAX 8
-#define FILESYSTEM_ZEROS  4096          /* "erase filesystem" is a block of zeros (boards.md section 3) */
 #define SESSION_DEADLINE  (3600 * SEC)  /* of the whole: the longest honest one (an AE3's ROMFS on worn flash) takes 45 minutes */
 #define CONFIG_MAX        512
 #define HURRY             (100 * MSEC)  /* after a bootloader came: opening and pinning take a few milliseconds each */
@@ -127,6 +126,8 @@ void session_end_with(struct session *s, enum session_end end, enum machine_outc
 void session_gone_away(struct session *s);
 void session_on_manifested(struct session *s);
 void session_leave(struct session *s, enum session_end end, const char *message);
+/* Everything reads back equal: it is told to leave, or stays. */
+void session_updated(struct session *s, const char *message);
 /* At a safe boundary: true if the session was asked to stop, and has ended or is leaving.  The caller does nothing more. */
 bool session_stops_here(struct session *s);
 
@@ -148,6 +149,7 @@ void session_decide(struct session *s);
 void session_decide_again(struct session *s);
 
 /* session-survey.c */
+extern const uint8_t session_zeros[FILESYSTEM_ZEROS];
 void session_survey_next_target(struct session *s);
 void session_survey_again(struct session *s);
 int session_add_target(struct session *s, const struct partition *partition, uint8_t alt, struct blob *wanted_blob,

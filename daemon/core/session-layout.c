@@ -6,6 +6,59 @@
 
 #include "core/session-internal.h"
 
+/* --- reading for others --- */
+
+static void read_out_chunk(struct session *s, const struct machine_chunk *chunk)
+{
+        if (s->events->on_read(s->userdata, chunk->data, chunk->size) < 0)
+                s->stopping = true;
+}
+
+static void was_read_out(struct session *s)
+{
+        s->on_chunk = NULL;
+        if (!session_stops_here(s))
+                session_end(s, SESSION_END_KEPT, MACHINE_OK, "read, and still held");
+}
+
+static void read_out_selected(struct session *s)
+{
+        const struct session_read *read = &s->wish.read;
+
+        if (session_stops_here(s))
+                return;
+        s->on_chunk = read_out_chunk;
+        session_begin_read(s, &s->targets[0], read->offset, s->save_size);
+        session_run(s, was_read_out);
+}
+
+/* No image is compared, nothing is decided: one partition is selected and read. */
+static void read_out(struct session *s)
+{
+        const struct session_read *read = &s->wish.read;
+        const struct partition *partition;
+        uint32_t size;
+        uint8_t alt;
+
+        partition = layout_partition(s->layout, read->partition, &alt);
+        if (!partition) {
+                session_end_with(s, SESSION_END_FAILED, MACHINE_OK, "its bootloader has no partition %s", read->partition);
+                return;
+        }
+        size = partition->limit - partition->start;
+        if (read->offset >= size || read->size > size - read->offset) {
+                session_end_with(s, SESSION_END_FAILED, MACHINE_OK, "%s has %u bytes only", partition->name, size);
+                return;
+        }
+        s->save_size = read->size ?: size - read->offset;
+        s->targets[0] = (struct target){ .partition = *partition, .alt = alt };
+        s->n_targets = 1;
+        s->step = SESSION_SAVING;
+        s->bytes_total = s->save_size;
+        dfu_begin_select(&s->dfu, alt);
+        session_run(s, read_out_selected);
+}
+
 /* --- layout: the alternate settings' strings --- */
 
 static void read_alt_name(struct session *s);
@@ -44,7 +97,10 @@ static void got_layout(struct session *s)
                 return;
         }
         s->decision.layout = (uint8_t)(s->layout - s->board->layouts);
-        session_fetch_next(s);
+        if (s->wish.read.wanted)
+                read_out(s);
+        else
+                session_fetch_next(s);
 }
 
 static void on_alt_name(void *userdata, enum usb_result result, const uint8_t *data, size_t actual)
@@ -55,6 +111,12 @@ static void on_alt_name(void *userdata, enum usb_result result, const uint8_t *d
 
         if (result == USB_GONE) {
                 session_gone_away(s);
+                return;
+        }
+        /* A stall says that there is no such string; anything else, nothing about it. */
+        if (result != USB_OK && result != USB_STALL) {
+                session_end_with(s, SESSION_END_FAILED, machine_outcome_of_result(result), "the name of its partition %zu cannot be read (%s)",
+                                 s->reading_alt, usb_result_to_string(result));
                 return;
         }
         if (result == USB_OK && actual >= 2 && data[1] == 0x03)
@@ -89,12 +151,18 @@ static void read_alt_name(struct session *s)
 static void on_config(void *userdata, enum usb_result result, const uint8_t *data, size_t actual)
 {
         struct session *s = userdata;
-        struct reader reader = reader_new(data, result == USB_OK ? actual : 0);
+        struct reader reader;
 
         if (result == USB_GONE) {
                 session_gone_away(s);
                 return;
         }
+        if (result != USB_OK) {
+                session_end_with(s, SESSION_END_FAILED, machine_outcome_of_result(result), "its configuration descriptor cannot be read (%s)",
+                                 usb_result_to_string(result));
+                return;
+        }
+        reader = reader_new(data, actual);
         while (reader.left >= 2) {
                 uint8_t length = reader.data[0];
                 const uint8_t *d = length >= 2 ? reader_take(&reader, length) : NULL;

@@ -53,7 +53,6 @@ static bool same_setup(const struct usb_setup *a, const struct usb_setup *b)
 /* The answer that request will have, if all is well; false: that cannot be told. */
 static bool expected_reply(const struct usb_setup *request, const struct usb_setup *before, struct machine_reply *ret)
 {
-        static const uint8_t zeros[DFU_BLOCK_SIZE];
         static const uint8_t busy[6] = { [4] = DFU_STATE_DNBUSY };
 
         *ret = (struct machine_reply){ .result = USB_OK, .actual = request->length };
@@ -64,8 +63,8 @@ static bool expected_reply(const struct usb_setup *request, const struct usb_set
                 ret->data = busy;
                 return true;
         }
-        if (request->request == DFU_UPLOAD && request->length <= sizeof(zeros)) {
-                ret->data = zeros;
+        if (request->request == DFU_UPLOAD && request->length <= sizeof(session_zeros)) {
+                ret->data = session_zeros;
                 return true;
         }
         return false;

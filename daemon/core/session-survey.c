@@ -6,7 +6,7 @@
 
 #include "core/session-internal.h"
 
-static const uint8_t filesystem_zeros[FILESYSTEM_ZEROS];
+const uint8_t session_zeros[FILESYSTEM_ZEROS];
 
 /* --- survey --- */
 
@@ -160,7 +160,7 @@ int session_add_target(struct session *s, const struct partition *partition, uin
         if (wanted_size > p.limit - p.start) {
                 target->fault = IMAGE_TOO_LARGE;
                 wanted_size = p.limit - p.start;
-        } else if (wanted && wanted != filesystem_zeros &&
+        } else if (wanted && wanted != session_zeros &&
                    (p.role == PARTITION_FIRMWARE || p.role == PARTITION_BOOTLOADER) && s->board->vector_table)
                 target->fault = image_check_vectors(s->board, wanted, wanted_size, p.start);
         r = survey_init(&target->survey, s->board, &p, wanted, wanted_size);
@@ -282,8 +282,8 @@ static int make_targets(struct session *s)
                 uint8_t alt;
                 const struct partition *p = layout_partition(s->layout, s->board->filesystem_erase, &alt);
 
-                if (p) {
-                        r = session_add_target(s, p, alt, NULL, filesystem_zeros, FILESYSTEM_ZEROS);
+                if (p && !image_for(s, p->name)) {
+                        r = session_add_target(s, p, alt, NULL, session_zeros, FILESYSTEM_ZEROS);
                         if (r < 0)
                                 return r;
                 }

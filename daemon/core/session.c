@@ -37,6 +37,7 @@ static const char *const session_end_names[_SESSION_END_MAX] = {
         [SESSION_END_UPDATED] = "updated",
         [SESSION_END_FAILED] = "failed",
         [SESSION_END_NOT_RECORDED] = "not-recorded",
+        [SESSION_END_STAYS] = "stays",
         [SESSION_END_KEPT] = "kept",
         [SESSION_END_STOPPED] = "stopped",
 };
@@ -138,7 +139,18 @@ static void on_deconfigured(void *userdata, enum usb_result result, const uint8_
 
 void session_on_manifested(struct session *s)
 {
-        session_leave(s, s->end_after_leaving, s->message);
+        session_updated(s, s->message);
+}
+
+void session_updated(struct session *s, const char *message)
+{
+        bool incomplete = session_other_firmware_is_incomplete(s);
+
+        if (incomplete || s->wish.stay)
+                session_end_with(s, SESSION_END_STAYS, MACHINE_OK, "%s; it stays in its bootloader%s", message,
+                                 incomplete ? ", because its firmware is incomplete" : "");
+        else
+                session_leave(s, SESSION_END_UPDATED, message);
 }
 
 void session_leave(struct session *s, enum session_end end, const char *message)
@@ -216,7 +228,9 @@ static void pinned(struct session *s)
         s->events->on_pinned(s->userdata, loop_now(s->context.loop) - s->sighting.seen_at);
         if (s->step == SESSION_ENDED || session_stops_here(s))
                 return;
-        if (s->wish.keep)
+        if (s->wish.read.wanted)
+                session_read_layout(s);
+        else if (s->wish.keep)
                 session_end(s, SESSION_END_KEPT, MACHINE_OK, "its bootloader is held, for another program to use");
         else if (s->wish.release_only)
                 session_leave(s, SESSION_END_RELEASED, "nothing is wanted of it any more: sent back to its firmware");
@@ -240,8 +254,11 @@ static void on_open(void *userdata, int error, struct usb_device *device)
                 case -EPERM:
                         session_end(s, SESSION_END_BUSY, MACHINE_OK, "no permission to open its device node");
                         break;
-                case -ENODEV:
                 case -ENOENT:
+                        /* Not made yet; or it has left, and that is on its way to us. */
+                        session_end(s, SESSION_END_BUSY, MACHINE_OK, "its device node is not there yet");
+                        break;
+                case -ENODEV:
                         session_gone_away(s);
                         break;
                 default:
@@ -294,16 +311,15 @@ int session_new(const struct session_context *context, const struct session_even
 
         if (!s)
                 return -ENOMEM;
-        *s = (struct session){
-                .context = *context,
-                .events = events,
-                .userdata = userdata,
-                .board = board,
-                .sighting = *sighting,
-                .mode = mode,
-                .wish = *wish,
-                .step = SESSION_OPENING,
-        };
+        /* Member by member: most of it is for targets that most sessions never have, and what is not written takes no memory. */
+        s->context = *context;
+        s->events = events;
+        s->userdata = userdata;
+        s->board = board;
+        s->sighting = *sighting;
+        s->mode = mode;
+        s->wish = *wish;
+        s->step = SESSION_OPENING;
         s->subject = (struct log_subject){ .camera = s->wish.camera, .port = s->sighting.port };
         if (mode == CAMERA_MODE_BOOTLOADER)
                 s->own_hurry = *context->hurry_until = loop_now(context->loop) + HURRY;

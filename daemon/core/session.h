@@ -25,6 +25,8 @@
 #include "io/usb.h"
 #include "protocol/machine.h"
 
+#define FILESYSTEM_ZEROS 4096            /* "erase filesystem" is a block of zeros (boards.md section 3) */
+
 struct session;
 
 /* What a session needs of the program around it. */
@@ -74,7 +76,8 @@ enum session_end {
         SESSION_END_UPDATED,            /* every unit read back equal, told to leave */
         SESSION_END_FAILED,             /* outcome and message say how */
         SESSION_END_NOT_RECORDED,       /* what was meant could not be made durable: nothing more was written */
-        SESSION_END_KEPT,               /* pinned for somebody's tool, and no more */
+        SESSION_END_STAYS,              /* every unit read back equal, and not told to leave: so wished, or other firmware is incomplete */
+        SESSION_END_KEPT,               /* pinned for somebody's tool, and no more than read */
         SESSION_END_STOPPED,            /* session_stop() was obeyed at a safe boundary (released or not: the bus tells) */
         _SESSION_END_MAX
 };
@@ -92,6 +95,13 @@ struct session_wish {
         bool begun;                     /* units with wear may hold our own half-done work */
         bool release_only;              /* nothing is wanted of it: pinned, so that it is ours, and told to leave */
         bool keep;                      /* pinned, and let be: somebody's tool wants it there */
+        bool stay;                      /* what is written is verified, and it stays in its bootloader */
+        struct session_read {           /* with keep: this is read first, and given to on_read() */
+                bool wanted;
+                char partition[16];
+                uint32_t offset;        /* a multiple of DFU_BLOCK_SIZE */
+                uint32_t size;          /* 0: to the end of the partition */
+        } read;
         bool look_and_leave;            /* read, not written whatever stands there, and told to leave if its firmware is whole */
         bool peek_only;                 /* unproven ROM device of a missing camera: read at most 4 KiB (row 3) */
         char camera[CAMERA_KEY_MAX];
@@ -131,6 +141,8 @@ struct session_events {
         void (*on_progress)(void *userdata);
         /* Every unit reads back equal, and the device will be told to leave: SESSION_END_UPDATED follows, unless we die before. */
         void (*on_verified)(void *userdata, const char *message);
+        /* In order, without a gap.  A negative return ends the reading. */
+        int (*on_read)(void *userdata, const uint8_t *data, size_t size);
         void (*on_end)(void *userdata, enum session_end end, enum machine_outcome outcome, const char *message);
 };
 
@@ -148,6 +160,8 @@ void session_stop(struct session *session, bool release);
 /* The device left the bus (udev says so): ends at once. */
 void session_gone(struct session *session);
 
+/* Of the executable partitions that it read and had nothing to write to: one is seen to be incomplete (rule 15). */
+bool session_other_firmware_is_incomplete(const struct session *session);
 enum session_step session_step(const struct session *session);
 /* Partition being worked on; "" none. */
 const char *session_image(const struct session *session);

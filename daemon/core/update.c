@@ -10,8 +10,6 @@
 #include "base/cleanup.h"
 #include "core/update.h"
 
-#define MEASURE_MIN (500 * MSEC)
-#define ETA_FROM    0.03
 #define UNITS_MAX 65536                 /* of one partition; no board has so many: what the journal says is not trusted with memory */
 
 static const char *const update_step_names[_UPDATE_STEP_MAX] = {
@@ -131,6 +129,8 @@ struct update *update_free(struct update *update)
 {
         if (!update)
                 return NULL;
+        if (update->being_kept)
+                journal_sync_cancel(update->journal, update);
         for (size_t i = 0; i < update->n_parts; i++)
                 free(update->parts[i].units);
         free(update->parts);
@@ -182,6 +182,7 @@ void update_end(struct update *update, enum update_result result, const char *co
                 return;
         update->result = result;
         update->step = UPDATE_ENDED;
+        update->pace = (struct rate){ .end = 0 };
         update->rate = update->left = 0;
         update->record.ended = wall;
         snprintf(update->record.state, sizeof(update->record.state), "%s", update_result_to_string(result));
@@ -267,48 +268,24 @@ static enum update_step step_of(enum session_step step)
         return UPDATE_WAITING;
 }
 
-/* Over half a second at least: a block is a jump, and an erase a pause. */
-static void measure_rate(struct update *update, bool new_step, uint64_t now)
-{
-        uint64_t rate;
-
-        if (new_step || update->bytes_done < update->measured_bytes) {
-                update->rate = 0;
-        } else if (now - update->measured_at < MEASURE_MIN) {
-                return;
-        } else {
-                rate = (update->bytes_done - update->measured_bytes) * SEC / (now - update->measured_at);
-                update->rate = update->rate ? (update->rate * 3 + rate) / 4 : rate;
-        }
-        update->measured_at = now;
-        update->measured_bytes = update->bytes_done;
-}
-
 void update_follow(struct update *update, const struct session *session, uint64_t now)
 {
         enum update_step step = step_of(session_step(session));
-        bool new_step = step != update->step;
-        double made;
 
         update->step = step;
         snprintf(update->image, sizeof(update->image), "%s", session_image(session));
         session_bytes(session, &update->bytes_done, &update->bytes_total);
         session_units(session, &update->units_written, &update->units_total);
         update->progress = session_progress(session);
-        if (new_step) {
-                update->step_since = now;
-                update->step_from = update->progress;
-        }
-        measure_rate(update, new_step, now);
-        /* Progress is weighted by time; how a step goes tells of those that follow. Its first percents tell nothing. */
-        made = update->progress - update->step_from;
-        update->left = made >= ETA_FROM && update->progress < 1.0
-                ? (uint64_t)((double)(now - update->step_since) * (1.0 - update->progress) / made) : 0;
+        rate_feed(&update->pace, now, update_step_to_string(step), update->bytes_done, update->progress);
+        update->rate = rate_speed(&update->pace);
+        update->left = rate_left(&update->pace, now);
 }
 
 void update_wait(struct update *update)
 {
         update->step = UPDATE_WAITING;
         update->image[0] = '\0';
+        update->pace = (struct rate){ .end = 0 };
         update->rate = update->left = 0;
 }

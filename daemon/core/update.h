@@ -12,6 +12,7 @@
 #include <sys/queue.h>
 
 #include "core/journal.h"
+#include "core/rate.h"
 #include "core/session.h"
 
 struct camera;
@@ -54,10 +55,11 @@ struct update {
         unsigned units_written, units_total;
         uint64_t rate;                  /* bytes per second of the present step; 0: not known yet */
         uint64_t left;                  /* microseconds until the device is let go, at this pace; 0: not known */
-        uint64_t step_since;            /* loop_now() when the present step began, and the progress then */
-        double step_from;
-        uint64_t measured_at, measured_bytes;
+        struct rate pace;               /* where both come from */
         bool cancelling;                /* ends at the session's next safe boundary */
+        bool being_kept;                /* the journal was asked to say when it is on the disk */
+        bool not_kept;                  /* the disk would not have it */
+        char supersedes[sizeof(((struct update_record *)NULL)->id)];        /* an open one, which ends when this one is kept; "": none */
         size_t proven;                  /* units proven good, the most so far */
         struct update_units *parts;
         size_t n_parts;

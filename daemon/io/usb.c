@@ -25,10 +25,12 @@
 #include <libusb.h>
 #include <linux/usbdevice_fs.h>
 #include <limits.h>
+#include <malloc.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -63,7 +65,7 @@ struct request {
         struct usb_device *device;
         enum request_state state;
         struct libusb_transfer *transfer;       /* made for the first use, then kept */
-        uint8_t *buffer;                /* setup, then data */
+        uint8_t buffer[LIBUSB_CONTROL_SETUP_SIZE + USB_MAX_TRANSFER];   /* setup, then data */
         uint64_t timeout;               /* runs from when it is the first in the queue */
         bool timed_out;                 /* who cancelled first: the clock */
         bool cancelled;                 /* or the owner */
@@ -73,6 +75,8 @@ struct request {
         void *userdata;
 };
 
+/* Mapped alone, with its buffers: what else is made while a hundred conversations begin would stand between them, and hold a page each
+ * when they have ended. */
 struct usb_device {
         struct usb *usb;
         LIST_ENTRY(usb_device) link;
@@ -165,6 +169,25 @@ void usb_watch_closed(struct usb *usb, void (*fn)(void *userdata), void *userdat
         usb->closed_userdata = userdata;
 }
 
+static struct usb_device *device_map(void)
+{
+        void *memory = mmap(NULL, sizeof(struct usb_device), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+        return memory == MAP_FAILED ? NULL : memory;
+}
+
+static void device_unmap(struct usb_device *device)
+{
+        free(device->node);
+        (void)munmap(device, sizeof(*device));
+}
+
+static void device_unmapp(struct usb_device **device)
+{
+        if (*device)
+                device_unmap(*device);
+}
+
 /* Nothing of it is open any more, and no thread knows it. */
 static void device_forget(struct usb_device *device)
 {
@@ -172,8 +195,10 @@ static void device_forget(struct usb_device *device)
 
         usb->n_open--;
         LIST_REMOVE(device, link);
-        free(device->node);
-        free(device);
+        device_unmap(device);
+        /* After a hundred conversations at once much of the heap is free, but only its end would be given back. */
+        if (usb->n_open == 0)
+                (void)malloc_trim(0);
         if (usb->on_closed)
                 usb->on_closed(usb->closed_userdata);
 }
@@ -268,8 +293,6 @@ static void close_run(void *data)
         struct usb_device *device = data;
 
         connection_close(&device->connection, device->requests, USB_QUEUE_MAX);
-        for (size_t i = 0; i < USB_QUEUE_MAX; i++)
-                free(device->requests[i].buffer);
 }
 
 static void close_done(void *data)
@@ -436,11 +459,6 @@ static void on_timeout(void *userdata)
 
 static int request_prepare(struct request *request)
 {
-        if (!request->buffer) {
-                request->buffer = malloc(LIBUSB_CONTROL_SETUP_SIZE + USB_MAX_TRANSFER);
-                if (!request->buffer)
-                        return -ENOMEM;
-        }
         if (!request->transfer) {
                 request->transfer = libusb_alloc_transfer(0);
                 if (!request->transfer)
@@ -596,21 +614,21 @@ int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t dead
              usb_open_fn on_open, void *userdata, struct usb_opening **ret)
 {
         _cleanup_free_ struct usb_opening *opening = NULL;
-        _cleanup_free_ struct usb_device *device = NULL;
-        _cleanup_free_ char *own_node = NULL;
+        _cleanup_(device_unmapp) struct usb_device *device = NULL;
         int r;
 
         if (usb->n_open >= MAX_OPEN)
                 return -EMFILE;
 
         opening = calloc(1, sizeof(*opening));
-        device = calloc(1, sizeof(*device));
-        own_node = strdup(node);
-        if (!opening || !device || !own_node)
+        device = device_map();
+        if (!opening || !device)
+                return -ENOMEM;
+        device->node = strdup(node);
+        if (!device->node)
                 return -ENOMEM;
 
         device->usb = usb;
-        device->node = own_node;
         device->connection = (struct connection){ .fd = -1, .interface = interface };
         opening->device = device;
         opening->on_open = on_open;
@@ -627,7 +645,6 @@ int usb_open(struct usb *usb, const char *node, uint8_t interface, uint64_t dead
         timer_set(&opening->deadline, deadline);
         usb->n_open++;
         LIST_INSERT_HEAD(&usb->devices, device, link);
-        own_node = NULL;
         device = NULL;
         *ret = take_ptr(opening);
         return 0;

@@ -570,7 +570,7 @@ enum ending scene_carry_through(struct scene *scene)
         if (usb_inproc_is_open(scene->camera->usb) || !usb_is_idle(scene->lab->usb))
                 broken(scene, "the device is still open");
         if (update->result == UPDATE_NOT_SEEN) {
-                if (scene->watcher.n_manifests == 0)
+                if (scene->watcher.n_farewells == 0)
                         broken(scene, "verified, before it was told to leave");
                 scene->n_hands = 0;
                 scene_lend_a_hand(scene);

@@ -86,7 +86,7 @@ static void on_the_way(const struct stock *stock)
                 if (!scene_play(&scene, stock->row->hands + 1) && hook.cut) {
                         (void)disarm();
                         /* That all was verified was being written down when it was told to leave: it is looked at once more. */
-                        scene.tolerated_hands = scene.watcher.n_manifests > 0;
+                        scene.tolerated_hands = scene.watcher.n_farewells > 0;
                         scene_kill(&scene);
                 }
                 if (i == 0)

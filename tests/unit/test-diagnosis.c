@@ -4,6 +4,7 @@
  * and the longest names are not cut off.
  */
 
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -218,10 +219,23 @@ static void hands_needed(void **unused)
         expect(&facts, DIAGNOSIS_BUSY, "another program", "waits");
         facts.permission = true;
         expect(&facts, DIAGNOSIS_NO_PERMISSION, "not accessible", "udev");
+        /* Tried again, it is no less blocked until that went well. */
+        facts.state = CAMERA_OPENING;
+        expect(&facts, DIAGNOSIS_NONE, NULL, NULL);
+        facts.blocked = true;
+        expect(&facts, DIAGNOSIS_NO_PERMISSION, "not accessible", "udev");
+        facts.permission = false;
+        expect(&facts, DIAGNOSIS_BUSY, "another program", "waits");
         facts = facts_in(CAMERA_NO_FIRMWARE);
         expect(&facts, DIAGNOSIS_NO_FIRMWARE, NULL, "camrescue firmware import");
         facts = facts_in(CAMERA_UNREADABLE);
-        expect(&facts, DIAGNOSIS_UNREADABLE, "does not answer", "cable");
+        expect(&facts, DIAGNOSIS_UNREADABLE, "a device at 3-1.4 does not answer; no software can reach it", "cable");
+        expect(&facts, DIAGNOSIS_UNREADABLE, NULL, "If it is the same in ROM DFU mode, the camera's USB lines are damaged");
+        expect(&facts, DIAGNOSIS_UNREADABLE, NULL, "camrescue forget 3-1.4");
+        facts.unanswered = 3;
+        expect(&facts, DIAGNOSIS_UNREADABLE, "(3 times in a row)", NULL);
+        facts.may_be = "bench 7 (OpenMV Cam M7)";
+        expect(&facts, DIAGNOSIS_UNREADABLE, "This may be bench 7 (OpenMV Cam M7), which was last seen here", NULL);
         facts = facts_in(CAMERA_LEFT_ALONE);
         facts.mode = CAMERA_MODE_VCP_BOOTLOADER;
         expect(&facts, DIAGNOSIS_OLD_BOOTLOADER, "serial bootloader", NULL);
@@ -275,6 +289,10 @@ static void nothing_is_cut(void **unused)
                                 struct diagnosis d;
 
                                 facts.name = LONGEST_NAME;
+                                facts.port = LONGEST_NAME + 2;
+                                facts.unanswered = UINT_MAX;
+                                facts.may_be = bits & 1 ? "123456789 123456789 123456789 123456789 123456789 "
+                                                          "123456789 123456789 123456789 123456789 12345" : "";
                                 facts.reason = (enum verdict_reason)r;
                                 facts.looked = bits & 1;
                                 facts.update_open = bits & 2;

@@ -424,11 +424,11 @@ static void update_is_open_already(void **state)
         lab_import(lab, new);
         assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
         expect_refused(camera, "is open");
-        expect_release(camera, RELEASE_REFUSED);
+        expect_release(camera, RELEASE_UPDATE_OPEN);
         lab_replug(camera);
         lab_expect_state(camera, CAMERA_UPDATING, 20 * SEC);
         expect_refused(camera, "is open");
-        expect_release(camera, RELEASE_REFUSED);
+        expect_release(camera, RELEASE_UPDATE_OPEN);
         lab_expect_done(camera);
         lab_expect_flash(camera, new);
 }
@@ -461,7 +461,7 @@ static void update_while_released(void **state)
         assert_int_equal(answer.n, 0);
         assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
         assert_int_equal(answer.n, 1);
-        assert_int_equal(answer.end, RELEASE_REFUSED);
+        assert_int_equal(answer.end, RELEASE_UPDATE_OPEN);
         lab_expect_state(camera, CAMERA_UPDATING, 20 * SEC);
         lab_expect_done(camera);
         lab_expect_flash(camera, new);
@@ -636,7 +636,7 @@ static void inhibited(void **state)
         expect_held(camera);
         /* And what is held is not let go under their hands. */
         inhibitor = inhibit(camera);
-        expect_release(camera, RELEASE_REFUSED);
+        expect_release(camera, RELEASE_INHIBITED);
         expect_touched(camera, 1);
         assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
         inhibitor_lift(inhibitor);
@@ -658,7 +658,7 @@ static void inhibited_while_released(void **state)
         inhibitor = inhibit(camera);
         lab_expect_state(camera, CAMERA_INHIBITED, 5 * SEC);
         assert_int_equal(answer.n, 1);
-        assert_int_equal(answer.end, RELEASE_REFUSED);
+        assert_int_equal(answer.end, RELEASE_INHIBITED);
         inhibitor_lift(inhibitor);
         expect_runs(camera);
         assert_int_equal(answer.n, 1);
@@ -749,6 +749,329 @@ static void neighbours(void **state)
         lab_expect_untouched(two);
 }
 
+/* --- read while it is held --- */
+
+struct reading {
+        struct answer answer;
+        uint8_t *bytes;
+        size_t size, max;
+        bool full;                      /* nothing more is taken */
+};
+
+static int on_data(void *userdata, const uint8_t *data, size_t size)
+{
+        struct reading *reading = userdata;
+
+        if (reading->full)
+                return -ENOSPC;
+        assert_true(size <= reading->max - reading->size);
+        memcpy(reading->bytes + reading->size, data, size);
+        reading->size += size;
+        return 0;
+}
+
+static void on_read_end(void *userdata, enum read_end end, const char *message)
+{
+        struct reading *reading = userdata;
+
+        reading->answer.n++;
+        reading->answer.end = (enum release_end)end;
+        snprintf(reading->answer.text, sizeof(reading->answer.text), "%s", message);
+}
+
+static const struct hold_reader reader = { .on_data = on_data, .on_end = on_read_end };
+
+static struct reading reading_new(void)
+{
+        struct reading reading = { .max = 4 << 20 };
+
+        reading.bytes = malloc(reading.max);
+        assert_non_null(reading.bytes);
+        return reading;
+}
+
+static void begin_reading(struct lab_camera *camera, const char *partition, uint32_t offset, uint32_t size, struct reading *reading)
+{
+        struct session_read what = { .offset = offset, .size = size };
+        struct request_result result;
+
+        snprintf(what.partition, sizeof(what.partition), "%s", partition);
+        if (!camera_read(lab_known(camera), &what, &reader, reading, &result))
+                lab_fail(camera->lab, "not read: %s", result.text);
+}
+
+static void expect_read_end(struct lab_camera *camera, struct reading *reading, enum read_end end)
+{
+        if (!loop_run_until(camera->lab->loop, is_answered, &reading->answer, 120 * SEC))
+                lab_fail(camera->lab, "not answered");
+        if (reading->answer.end != (enum release_end)end)
+                lab_fail(camera->lab, "read: %d (%s)", reading->answer.end, reading->answer.text);
+        lab_run(camera->lab, SEC);
+        assert_int_equal(reading->answer.n, 1);
+}
+
+static void expect_no_read(struct lab_camera *camera, const struct session_read *what, const char *part)
+{
+        struct request_result result;
+
+        assert_false(camera_read(lab_known(camera), what, &reader, NULL, &result));
+        if (!strstr(result.text, part))
+                lab_fail(camera->lab, "\"%s\" does not say \"%s\"", result.text, part);
+}
+
+static void read_while_held(void **state)
+{
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++) {
+                struct lab_camera *camera = held_at_replug(*state, boards[i]);
+                const char *name = boards[i] == SIM_OPENMV_AE3 ? "HP" : "FIRMWARE";
+                const struct lab_image *image = lab_release(*state, boards[i], "5.0.0");
+                struct reading all = reading_new(), part = reading_new();
+
+                begin_reading(camera, name, 0, 0, &all);
+                assert_true(loop_run_until(camera->lab->loop, is_answered, &all.answer, 120 * SEC));
+                assert_int_equal(all.answer.end, (int)READ_DONE);
+                assert_true(all.size >= image->size);
+                assert_memory_equal(all.bytes, image->data, image->size);
+                /* At once: who was answered can go on. */
+                begin_reading(camera, name, 8192, 5000, &part);
+                expect_read_end(camera, &part, READ_DONE);
+                assert_int_equal(part.size, 5000);
+                assert_memory_equal(part.bytes, image->data + 8192, 5000);
+                lab_expect_state(camera, CAMERA_HELD, SEC);
+                assert_false(usb_inproc_is_open(camera->usb));
+                lab_expect_only_read(camera);
+                expect_release(camera, RELEASE_DONE);
+                expect_runs(camera);
+                lab_unplug(camera);
+                free(all.bytes);
+                free(part.bytes);
+        }
+}
+
+static void not_read(void **state)
+{
+        struct session_read what = { .partition = "FIRMWARE" };
+        struct reading reading = reading_new();
+        struct lab_camera *camera = running(*state, SIM_OPENMV3, SIM_BL_1_0_3, "5.0.0");
+
+        expect_no_read(camera, &what, "not held");
+        assert_true(ask(camera, HOLD_DEFAULT));
+        expect_no_read(camera, &what, "not held");
+        lab_replug(camera);
+        expect_held(camera);
+        what.offset = 100;
+        expect_no_read(camera, &what, "multiple of 4096");
+        what.offset = 0;
+        begin_reading(camera, "SPI_FLASH", 0, 0, &reading);
+        expect_read_end(camera, &reading, READ_FAILED);
+        assert_non_null(strstr(reading.answer.text, "no partition SPI_FLASH"));
+        lab_expect_state(camera, CAMERA_HELD, SEC);
+        reading.answer = (struct answer){};
+        begin_reading(camera, "FIRMWARE", 4096, 1703936, &reading);
+        expect_read_end(camera, &reading, READ_FAILED);
+        begin_reading(camera, "FIRMWARE", 0, 0, &(struct reading){ .full = true });
+        expect_no_read(camera, &what, "being read");
+        camera_read_cancel(lab_known(camera));
+        lab_expect_state(camera, CAMERA_HELD, 10 * SEC);
+        lab_expect_only_read(camera);
+        free(reading.bytes);
+}
+
+static void what_ends_reading(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = held_at_replug(lab, SIM_OPENMV3);
+        struct reading reading = reading_new();
+        struct answer released = {};
+
+        /* Whoever gave the place for it has none any more. */
+        reading.full = true;
+        begin_reading(camera, "FIRMWARE", 0, 0, &reading);
+        expect_read_end(camera, &reading, READ_REFUSED);
+        lab_expect_state(camera, CAMERA_HELD, SEC);
+        /* A hand. */
+        reading = (struct reading){ .bytes = reading.bytes, .max = reading.max };
+        begin_reading(camera, "FIRMWARE", 0, 0, &reading);
+        lab_run(lab, 100 * MSEC);
+        lab_unplug(camera);
+        expect_read_end(camera, &reading, READ_FAILED);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_HELD, 10 * SEC);
+        /* Release wins. */
+        reading = (struct reading){ .bytes = reading.bytes, .max = reading.max };
+        begin_reading(camera, "FIRMWARE", 0, 0, &reading);
+        lab_run(lab, 100 * MSEC);
+        expect_release(camera, RELEASE_DONE);
+        expect_read_end(camera, &reading, READ_REFUSED);
+        expect_runs(camera);
+        /* A hand is quicker than the block that was under way: it has left, and the next time it is held. */
+        assert_true(ask(camera, HOLD_DEFAULT));
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_HELD, 20 * SEC);
+        reading = (struct reading){ .bytes = reading.bytes, .max = reading.max };
+        begin_reading(camera, "FIRMWARE", 0, 0, &reading);
+        lab_run(lab, 100 * MSEC);
+        camera_release(lab_known(camera), on_released, &released);
+        lab_unplug(camera);
+        assert_true(loop_run_until(lab->loop, is_answered, &released, 20 * SEC));
+        assert_int_equal(released.end, RELEASE_DONE);
+        expect_read_end(camera, &reading, READ_REFUSED);
+        lab_plug(camera, PORT);
+        expect_runs(camera);
+        /* So does an update. */
+        assert_true(ask(camera, HOLD_DEFAULT));
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_HELD, 20 * SEC);
+        reading = (struct reading){ .bytes = reading.bytes, .max = reading.max };
+        begin_reading(camera, "FIRMWARE", 0, 0, &reading);
+        lab_run(lab, 100 * MSEC);
+        lab_import(lab, lab_release(lab, SIM_OPENMV3, "5.1.0"));
+        assert_int_equal(lab_ask_update(camera, "5.1.0"), REQUEST_UPDATE);
+        assert_int_equal(reading.answer.n, 1);
+        lab_expect_state(camera, CAMERA_RUNNING, 60 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        free(reading.bytes);
+}
+
+/* --- updates after which it stays --- */
+
+static enum request_action write_one(struct lab_camera *camera, const struct lab_image *image, bool stay)
+{
+        char id[7 + DIGEST_HEX_SIZE] = "sha256:";
+        struct request request = {
+                .wish = WISH_UPDATE, .firmware = id, .romfs = strcmp(image->partition, "ROMFS0") == 0,
+                .erase_filesystem = strcmp(image->partition, "FILESYSTEM") == 0, .stay = stay,
+        };
+
+        digest_to_hex(&image->digest, id + 7);
+        return lab_request(camera, &request);
+}
+
+static void stays_between_partitions(void **state)
+{
+        static const uint8_t zeros[FILESYSTEM_ZEROS];
+        struct lab *lab = *state;
+        struct lab_camera *camera = running(lab, SIM_OPENMV4, SIM_BL_1_0_3, "5.0.0");
+        struct lab_image *erased = lab_bytes(lab, SIM_OPENMV4, "FILESYSTEM", "zeros", zeros, sizeof(zeros));
+        struct lab_image *romfs = lab_firmware(lab, SIM_OPENMV4, "ROMFS0", "r", 3, 9000);
+        struct lab_image *firmware = lab_release(lab, SIM_OPENMV4, "5.1.0");
+
+        lab_import(lab, erased);
+        lab_import(lab, romfs);
+        lab_import(lab, firmware);
+        assert_int_equal(write_one(camera, erased, true), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        lab_expect_flash(camera, erased);
+        lab_expect_wrote_only(camera, "FILESYSTEM");
+        assert_int_equal(write_one(camera, romfs, true), REQUEST_UPDATE);
+        lab_run(lab, SEC);
+        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        lab_expect_flash(camera, romfs);
+        assert_int_equal(write_one(camera, firmware, false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_RUNNING, 60 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        lab_expect_flash(camera, firmware);
+        lab_expect_diagnosis(camera, DIAGNOSIS_NONE);
+        assert_false(lab_known(camera)->record.suspect);
+}
+
+/* Nobody comes for the next partition. */
+static void stays_for_a_while(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = running(lab, SIM_OPENMV3, SIM_BL_1_0_3, "5.0.0");
+        struct lab_image *firmware = lab_release(lab, SIM_OPENMV3, "5.1.0");
+
+        lab_import(lab, firmware);
+        assert_int_equal(write_one(camera, firmware, true), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+        lab_run(lab, 200 * SEC);
+        lab_expect_state(camera, CAMERA_HELD, SEC);
+        lab_run(lab, 120 * SEC);
+        lab_expect_state(camera, CAMERA_RUNNING, SEC);
+        lab_expect_flash(camera, firmware);
+}
+
+/* That it is to stay is remembered, too. */
+static void stays_after_a_restart(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = running(lab, SIM_OPENMV3, SIM_BL_1_0_3, "5.0.0");
+        struct lab_image *firmware = lab_release(lab, SIM_OPENMV3, "5.1.0");
+
+        lab_import(lab, firmware);
+        assert_int_equal(write_one(camera, firmware, true), REQUEST_QUEUED);
+        lab_run(lab, SEC);
+        lab_restart(lab);
+        lab_run(lab, SEC);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        lab_expect_flash(camera, firmware);
+}
+
+/* A hand: nobody has asked for it to be caught again. */
+static void stays_until_it_goes(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = running(lab, SIM_OPENMV3, SIM_BL_1_0_3, "5.0.0");
+        struct lab_image *firmware = lab_release(lab, SIM_OPENMV3, "5.1.0");
+
+        lab_import(lab, firmware);
+        assert_int_equal(write_one(camera, firmware, true), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+        lab_reset_counters(camera);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_RUNNING, 15 * SEC);
+        lab_expect_untouched(camera);
+        lab_expect_diagnosis(camera, DIAGNOSIS_NONE);
+}
+
+/* Rule 15: what was asked for is done, and its firmware is half of one; it is not told to jump into that. */
+static void does_not_leave_into_half_a_firmware(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = running(lab, SIM_OPENMV4, SIM_BL_1_0_3, "5.0.0");
+        struct lab_image *romfs = lab_firmware(lab, SIM_OPENMV4, "ROMFS0", "r", 3, 9000);
+        struct lab_image *firmware = lab_release(lab, SIM_OPENMV4, "5.1.0");
+
+        lab_import(lab, romfs);
+        lab_import(lab, firmware);
+        lab_set_automatic(lab, false);
+        lab_unplug(camera);
+        lab_install(camera, half_of(lab, firmware));
+        assert_int_equal(write_one(camera, romfs, false), REQUEST_QUEUED);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        lab_expect_flash(camera, romfs);
+        assert_non_null(strstr(lab_update(camera)->record.message, "incomplete"));
+        lab_run(lab, 600 * SEC);
+        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+        assert_int_equal(write_one(camera, firmware, false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_RUNNING, 60 * SEC);
+        lab_expect_flash(camera, firmware);
+}
+
+/* A file system is emptied, and nothing else is done to it. */
+static void no_file_system_is_written(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = running(lab, SIM_OPENMV4, SIM_BL_1_0_3, "5.0.0");
+        struct lab_image *image = lab_firmware(lab, SIM_OPENMV4, "FILESYSTEM", "f", 3, 9000);
+
+        lab_import(lab, image);
+        assert_int_equal(write_one(camera, image, false), REQUEST_REFUSE);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_RUNNING, 15 * SEC);
+        lab_expect_untouched(camera);
+}
+
 /* --- --- */
 
 static int setup(void **state)
@@ -797,6 +1120,15 @@ int main(int argc, char *argv[])
                 STORY("/hold/comes-in-rom", comes_in_rom),
                 STORY("/hold/released-at-once", released_at_once),
                 STORY("/hold/neighbours", neighbours),
+                STORY("/hold/read", read_while_held),
+                STORY("/hold/not-read", not_read),
+                STORY("/hold/what-ends-reading", what_ends_reading),
+                STORY("/hold/stays-between-partitions", stays_between_partitions),
+                STORY("/hold/stays-for-a-while", stays_for_a_while),
+                STORY("/hold/stays-after-a-restart", stays_after_a_restart),
+                STORY("/hold/stays-until-it-goes", stays_until_it_goes),
+                STORY("/hold/does-not-leave-into-half-a-firmware", does_not_leave_into_half_a_firmware),
+                STORY("/hold/no-file-system-is-written", no_file_system_is_written),
         };
 
         if (argc > 1)

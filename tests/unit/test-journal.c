@@ -210,7 +210,8 @@ static struct update_record update_n(unsigned n, const char *state)
 {
         struct update_record record = {
                 .camera = "34303639330D5113001F0001", .wish = "unattended", .version = "5.0.0", .reason = "version it last ran",
-                .word_romfs = true, .word_filesystem = false, .word_replace = true, .outcome = "", .message = "",
+                .word_romfs = true, .word_filesystem = false, .word_replace = true, .stay = n % 2, .bootloader_only = n % 3 == 0,
+                .outcome = "", .message = "",
                 .attempts = n, .failures = n + 1, .begun = n % 2, .started = 1704067200000000 + (uint64_t)n, .ended = 1704067201000000 + (uint64_t)n, .n_images = 2,
                 .images = { { .partition = "HP", .digest = digest_n(n), .size = 3145728 },
                             { .partition = "HE", .digest = digest_n(n + 1), .size = UINT32_MAX } },
@@ -344,8 +345,8 @@ static const char *describe_camera(unsigned which, struct camera_record r)
 
 static const char *describe_update(unsigned which, struct update_record r)
 {
-        return describe(which, "%s|%s|%s|%s|%s|%d|%d|%d|%s|%s|%s|%u|%u|%d|%" PRIu64 "|%" PRIu64 "|%zu|%s|%s|%u|%s|%s|%u", r.id, r.camera,
-                        r.wish, r.version, r.reason, r.word_romfs, r.word_filesystem, r.word_replace, r.state, r.outcome,
+        return describe(which, "%s|%s|%s|%s|%s|%d|%d|%d|%d|%d|%s|%s|%s|%u|%u|%d|%" PRIu64 "|%" PRIu64 "|%zu|%s|%s|%u|%s|%s|%u", r.id, r.camera,
+                        r.wish, r.version, r.reason, r.word_romfs, r.word_filesystem, r.word_replace, r.stay, r.bootloader_only, r.state, r.outcome,
                         r.message, r.attempts, r.failures, r.begun, r.started, r.ended, r.n_images, r.images[0].partition,
                         hex_of(&r.images[0].digest), r.images[0].size, r.images[1].partition, hex_of(&r.images[1].digest),
                         r.images[1].size);
@@ -597,11 +598,18 @@ static void put_update(struct world *world, unsigned n, const char *how)
         assert_int_equal(journal_put_update(world->journal, &record), 0);
 }
 
+/* Long after the end of all that update_n() gives. */
+static void hours_later(struct world *world)
+{
+        loop_set_wall_clock(world->loop, LOOP_VIRTUAL_WALL_START + 7200 * SEC);
+}
+
 static void open_updates_first_then_the_newest_hundred(void **state)
 {
         struct world *world = *state;
 
         world_start(world);
+        hours_later(world);
         put_update(world, 1, "open");
         for (unsigned n = 2; n <= 151; n++)
                 put_update(world, n, "done");
@@ -615,12 +623,48 @@ static void open_updates_first_then_the_newest_hundred(void **state)
         assert_same(update, recall(world)->updates[101], update_n(52, "done"));
 }
 
+/* As the API promises: a restart between does not matter, nor how many others ended since. */
+static void what_ended_just_now_can_be_read(void **state)
+{
+        struct world *world = *state;
+
+        world_start(world);
+        for (unsigned n = 1; n <= 300; n++)
+                put_update(world, n, "done");
+        world_restart(world);
+        loop_set_wall_clock(world->loop, update_n(1, "done").ended + 599 * SEC);
+        assert_int_equal(recall(world)->n_updates, 300);
+        assert_same(update, recall(world)->updates[299], update_n(1, "done"));
+        put_update(world, 301, "done");
+        world_restart(world);
+        loop_set_wall_clock(world->loop, update_n(1, "done").ended + 599 * SEC);
+        assert_int_equal(recall(world)->n_updates, 301);
+
+        /* Of these the first 51 are ten minutes old: who starts now reads none of them, and the next that ends takes them away. */
+        loop_set_wall_clock(world->loop, update_n(51, "done").ended + 600 * SEC);
+        assert_int_equal(recall(world)->n_updates, 250);
+        put_update(world, 302, "done");
+        assert_int_equal(world_sync(world), 0);
+        loop_set_wall_clock(world->loop, LOOP_VIRTUAL_WALL_START);
+        assert_int_equal(recall(world)->n_updates, 251);
+        assert_same(update, recall(world)->updates[250], update_n(52, "done"));
+
+        /* A clock that was set back: what ended in its future is no news. */
+        loop_set_wall_clock(world->loop, LOOP_VIRTUAL_WALL_START - 3600 * SEC);
+        assert_int_equal(recall(world)->n_updates, 100);
+        put_update(world, 303, "done");
+        assert_int_equal(world_sync(world), 0);
+        loop_set_wall_clock(world->loop, LOOP_VIRTUAL_WALL_START);
+        assert_int_equal(recall(world)->n_updates, 100);
+}
+
 static void update_numbers_are_never_given_twice(void **state)
 {
         struct world *world = *state;
         struct update_record record = update_n(500, "done");
 
         world_start(world);
+        hours_later(world);
         assert_int_equal(journal_last_update_number(world->journal), 0);
         /* Ended so long ago that it is forgotten at once. */
         record.ended = 1;
@@ -653,6 +697,7 @@ static void units_are_forgotten_with_their_update(void **state)
         struct world *world = *state;
 
         world_start(world);
+        hours_later(world);
         put_one_of_each(world->journal);
         put_update(world, 1, "failed");
         for (unsigned n = 2; n < 110; n++)
@@ -858,6 +903,13 @@ static void idle_journal_holds_no_file(void **state)
         put_update(world, 2, "open");
         assert_int_equal(world_sync(world), 0);
         assert_int_equal(recall(world)->n_updates, 2);
+        /* Asked once more, with nothing to write, while it is still held. */
+        assert_true(database_is_held(world));
+        assert_int_equal(world_sync(world), 0);
+        assert_true(database_is_held(world));
+        loop_advance(world->loop, 10 * SEC);
+        assert_false(database_is_held(world));
+        assert_int_equal(loop_next_due(world->loop), 0);
 }
 
 /* --- a disk that refuses --- */
@@ -1494,6 +1546,8 @@ static void first_version_is_migrated(void **state)
                 assert_int_equal(memory->updates[0].attempts, 4);
                 assert_true(memory->updates[0].begun);
                 assert_int_equal(memory->updates[0].failures, 0);
+                assert_false(memory->updates[0].stay);
+                assert_false(memory->updates[0].bootloader_only);
                 assert_int_equal(memory->updates[0].n_images, 1);
                 assert_false(memory->updates[1].begun);
                 assert_int_equal(memory->n_units, 1);
@@ -1585,6 +1639,7 @@ int main(void)
                 CASE("/journal/rename-does-not-overwrite-what-is-known", rename_does_not_overwrite_what_is_known),
                 CASE("/journal/deleted-records-are-gone", deleted_records_are_gone),
                 CASE("/journal/open-updates-first-then-newest-hundred", open_updates_first_then_the_newest_hundred),
+                CASE("/journal/ended-just-now-can-be-read", what_ended_just_now_can_be_read),
                 CASE("/journal/update-numbers-are-never-given-twice", update_numbers_are_never_given_twice),
                 CASE("/journal/units-of-what-was-given-up-stay", units_of_what_was_given_up_stay),
                 CASE("/journal/units-are-forgotten-with-their-update", units_are_forgotten_with_their_update),

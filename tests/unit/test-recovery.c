@@ -612,6 +612,35 @@ static void pulled_at_every_stage(void **state)
                 }
 }
 
+/* What does not come through says nothing about the device: a replug, and it goes on. */
+static void descriptors_do_not_come_through(void **state)
+{
+        static const enum sim_fault_kind kinds[] = { SIM_FAULT_NAK, SIM_FAULT_ERROR };
+        struct lab *lab = *state;
+
+        /* The configuration, the names of the first and of the last partition. */
+        for (unsigned skip = 0; skip < 5; skip += 2)
+                for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
+                        struct lab_image *new;
+                        struct lab_camera *camera;
+
+                        lab_free(lab);
+                        *state = lab = lab_new();
+                        camera = begin_update(lab, SIM_OPENMV3, &new);
+                        lab_unplug(camera);
+                        sim_camera_add_fault(camera->sim, &(struct sim_fault){
+                                .kind = kinds[k], .request_type = 0x80, .request = 6, .skip = skip, .error_code = -EPROTO });
+                        lab_plug(camera, PORT);
+                        lab_run(lab, 120 * SEC);
+                        if (!update_is_open(lab_update(camera)))
+                                lab_fail(lab, "given up: %s", lab_update(camera)->record.message);
+                        assert_int_equal(lab_counters(camera).erases, 0);
+                        sim_camera_clear_faults(camera->sim);
+                        lab_replug(camera);
+                        expect_updated(camera, new);
+                }
+}
+
 static uint64_t transfers_time(const struct lab_camera *camera, size_t bytes)
 {
         return (bytes + 4095) / 4096 * sim_camera_transfer_time(camera->sim, 4096);
@@ -844,9 +873,24 @@ static void stopped(void **state)
 
 /* --- other programs (story H) --- */
 
+struct busy_seen {
+        unsigned n, n_busy;
+};
+
+static void count_busy(void *userdata, struct camera *camera)
+{
+        struct busy_seen *seen = userdata;
+
+        seen->n++;
+        seen->n_busy += camera_diagnosis(camera).code == DIAGNOSIS_BUSY;
+}
+
+static const struct registry_observer busy_observer = { .on_camera_changed = count_busy };
+
 static void busy_and_free_again(void **state)
 {
         struct lab *lab = *state;
+        struct busy_seen seen = {};
         struct lab_image *new;
         struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
 
@@ -861,7 +905,12 @@ static void busy_and_free_again(void **state)
         lab_restart(lab);
         lab_expect_state(camera, CAMERA_BLOCKED, 5 * SEC);
         lab_expect_diagnosis(camera, DIAGNOSIS_BUSY);
+        /* Tried again and again, and whoever watches sees no change of what is wrong. */
+        assert_int_equal(registry_observe(lab->registry, &busy_observer, &seen), 0);
         lab_run(lab, 600 * SEC);
+        registry_unobserve(lab->registry, &busy_observer);
+        assert_in_range(seen.n, 20, 2000);
+        assert_int_equal(seen.n_busy, seen.n);
         /* Nothing is sent but what libusb asks when it is given the node. */
         assert_int_equal(lab_counters(camera).transfers, lab_counters(camera).get_configuration);
         lab_expect_only_read(camera);
@@ -881,6 +930,51 @@ static void permission_comes_later(void **state)
         lab_plug(camera, PORT);
         lab_expect_state(camera, CAMERA_BLOCKED, 5 * SEC);
         lab_expect_diagnosis(camera, DIAGNOSIS_NO_PERMISSION);
+        expect_updated(camera, new);
+}
+
+/* Almost all of a bootloader's window passes before the node is ours: it is caught all the same, without another hand. */
+static void late_node(struct lab *lab, int error)
+{
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        lab_unplug(camera);
+        usb_inproc_fail_open(camera->usb, error, 11);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_BLOCKED, 5 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_NO_PERMISSION);
+        lab_run(lab, 800 * MSEC);
+        assert_int_equal(lab_known(camera)->state, CAMERA_BLOCKED);
+        lab_expect_state(camera, CAMERA_UPDATING, 5 * SEC);
+        expect_updated(camera, new);
+        assert_int_equal(lab_known(camera)->update->record.failures, 0);
+}
+
+static void permission_comes_late_in_the_window(void **state)
+{
+        late_node(*state, -EACCES);
+}
+
+static void node_comes_late_in_the_window(void **state)
+{
+        late_node(*state, -ENOENT);
+}
+
+/* It never comes: named, looked for at leisure, and nothing is given up. */
+static void permission_never_comes(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+
+        usb_inproc_fail_open(camera->usb, -EPERM, 60);
+        sim_camera_reset(camera->sim, /* forced= */ true);
+        lab_expect_state(camera, CAMERA_BLOCKED, 5 * SEC);
+        lab_run(lab, 60 * SEC);
+        lab_expect_diagnosis(camera, DIAGNOSIS_NO_PERMISSION);
+        assert_true(update_is_open(lab_update(camera)));
+        assert_true(lab_known(camera)->tries < 60);
         expect_updated(camera, new);
 }
 
@@ -1243,11 +1337,18 @@ static void dead_after_update(void **state)
                 assert_true(update_is_open(lab_update(camera)));
                 assert_true(lab_known(camera)->has_uid);
 
+                /* Asked for before a hand was there: it has not come back, it is still the same. */
+                assert_int_equal(lab_ask_update(camera, ""), REQUEST_UPDATE);
+                lab_expect_state(camera, CAMERA_EXAMINING, 10 * SEC);
+                lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+                lab_expect_diagnosis(camera, DIAGNOSIS_RESTORED_JUMPER);
+
                 /* The jumper forgotten: said again, nothing written again. */
                 lab_reset_counters(camera);
                 lab_replug(camera);
                 lab_expect_state(camera, CAMERA_EXAMINING, 10 * SEC);
                 lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+                lab_expect_diagnosis(camera, DIAGNOSIS_JUMPER);
                 lab_expect_only_read(camera);
                 assert_true(update_is_open(lab_update(camera)));
 
@@ -1452,6 +1553,69 @@ static void unknown_firmware_behind_a_blank_bootloader(void **state)
         lab_replug(camera);
         lab_expect_done(camera);
         lab_expect_flash(camera, custom);
+}
+
+#define ID_SIZE (7 + DIGEST_HEX_SIZE)
+
+static const char *named(const struct lab_image *image, char id[static ID_SIZE])
+{
+        memcpy(id, "sha256:", 7);
+        digest_to_hex(&image->digest, id + 7);
+        return id;
+}
+
+static enum request_action ask_bootloader(struct lab_camera *camera, const struct lab_image *image, const char *board)
+{
+        char id[ID_SIZE];
+
+        return lab_request(camera, &(struct request){ .wish = WISH_RECOVER, .firmware = named(image, id), .board = board });
+}
+
+/* A certain bootloader, and nothing after it: of a known camera, of one that the ROM hides, and once more. */
+static void rom_named_bootloader(void **state)
+{
+        static const enum sim_board boards[] = { SIM_OPENMV3, SIM_OPENMV4 };
+        static const char *const names[] = { "M7", "H7" };
+
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++) {
+                struct lab *lab = *state;
+                struct lab_image *bootloader, *older, *firmware;
+                struct lab_camera *camera;
+                char id[ID_SIZE];
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                firmware = stock(lab, boards[i], &bootloader);
+                older = lab_bootloader(lab, boards[i], SIM_BL_1_0_2, "4.8.1");
+                lab_import(lab, older);
+                lab_set_automatic(lab, false);
+                camera = known_camera(lab, boards[i], firmware);
+                /* It is refused where the bootloader runs. */
+                assert_int_equal(ask_bootloader(camera, older, NULL), REQUEST_REFUSE);
+                assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_UPDATE, .firmware = named(older, id) }), REQUEST_REFUSE);
+                blank_bootloader(camera);
+                into_rom(camera);
+                lab_run(lab, 5 * SEC);
+                assert_int_equal(ask_bootloader(camera, older, names[i]), REQUEST_UPDATE);
+                lab_run(lab, 20 * SEC);
+                lab_expect_update(camera, UPDATE_DONE, "bootloader-restored");
+                lab_expect_flash(camera, older);
+                lab_expect_flash(camera, firmware);
+                /* It stands there: nothing is written for it.  Another one does not replace it. */
+                lab_reset_counters(camera);
+                assert_int_equal(ask_bootloader(camera, older, names[i]), REQUEST_UPDATE);
+                lab_run(lab, 20 * SEC);
+                lab_expect_update(camera, UPDATE_DONE, "bootloader-sound");
+                assert_int_equal(ask_bootloader(camera, bootloader, names[i]), REQUEST_UPDATE);
+                lab_run(lab, 20 * SEC);
+                lab_expect_update(camera, UPDATE_REFUSED, "sound-bootloader");
+                lab_expect_only_read(camera);
+                lab_unplug(camera);
+                lab_jumper(camera, false);
+                lab_run(lab, 2 * SEC);
+                lab_plug(camera, PORT);
+                lab_expect_state(camera, CAMERA_RUNNING, 20 * SEC);
+        }
 }
 
 static void rom_pulled_in_the_middle(void **state)
@@ -2054,9 +2218,11 @@ static void refusals_have_no_effect(void **state)
         assert_true(update_is_open(update));
         /* One that can does. */
         assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        lab_run(lab, SEC);
         assert_string_equal(update->record.outcome, "superseded");
         update = lab_update(camera);
         assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RECOVER, .firmware = "5.0.0" }), REQUEST_QUEUED);
+        lab_run(lab, SEC);
         assert_string_equal(update->record.outcome, "superseded");
         assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
         lab_plug(camera, PORT);
@@ -2181,6 +2347,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/update/in-the-bootloader-already", in_the_bootloader_already),
                 STORY("/recovery/D/pulled-at-many-places", pulled_at_many_places),
                 STORY("/recovery/D/pulled-at-every-stage-of-every-request", pulled_at_every_stage),
+                STORY("/recovery/D/descriptors-do-not-come-through", descriptors_do_not_come_through),
                 STORY("/recovery/D/what-an-accident-costs", what_an_accident_costs),
                 STORY("/recovery/D/restarted-in-the-middle", restarted_in_the_middle),
                 STORY("/recovery/D/killed-when-it-left", killed_when_it_left),
@@ -2191,6 +2358,9 @@ int main(int argc, char *argv[])
                 STORY("/recovery/stop/stopped-at-a-safe-boundary", stopped),
                 STORY("/recovery/H/busy-and-free-again", busy_and_free_again),
                 STORY("/recovery/H/permission-comes-later", permission_comes_later),
+                STORY("/recovery/H/permission-comes-late-in-the-window", permission_comes_late_in_the_window),
+                STORY("/recovery/H/node-comes-late-in-the-window", node_comes_late_in_the_window),
+                STORY("/recovery/H/permission-never-comes", permission_never_comes),
                 STORY("/recovery/I/refused-before-the-first-byte", refused_images),
                 STORY("/recovery/I/larger-than-the-partition", larger_than_the_partition),
                 STORY("/recovery/J/ignores-detach", ignores_detach),
@@ -2211,6 +2381,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/rom/firmware-of-another-time-loses-its-head", firmware_of_another_time),
                 STORY("/recovery/rom/unknown-firmware-keeps-its-head", unknown_firmware_behind_a_blank_bootloader),
                 STORY("/recovery/rom/pulled-in-the-middle", rom_pulled_in_the_middle),
+                STORY("/recovery/rom/named-bootloader", rom_named_bootloader),
                 STORY("/recovery/G/not-a-camera", not_a_camera),
                 STORY("/recovery/G/not-the-missing-camera", not_the_missing_camera),
                 STORY("/recovery/word/restores-and-goes-on", users_word),

@@ -37,7 +37,7 @@ static void on_download(struct watcher *w, const struct usb_setup *setup, bool r
                 lab_fail(w->lab, "a DNLOAD before it is known what became of the one before");
         w->block_is_open = w->unfinished = w->block_is_ours = true;
         if (setup->length == 0) {
-                w->n_manifests++;
+                w->n_farewells++;
                 return;
         }
         w->n_blocks++;
@@ -67,6 +67,8 @@ static void on_submitted(struct watcher *w, const struct usb_setup *setup)
         } else {
                 if (w->in_flight > 1)
                         lab_fail(w->lab, "something else than GETSTATUS and UPLOAD was sent ahead");
+                if (watcher_is_request(setup, DFU_DETACH))
+                        w->n_farewells++;
                 if (is_set_interface(setup)) {
                         w->wrote = w->wrote && w->alt == setup->value;
                         w->alt = setup->value;

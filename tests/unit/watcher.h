@@ -34,7 +34,8 @@ struct watcher {
 
         /* of all */
         size_t in_flight_max, most_uploads;
-        unsigned n_openings, n_cancelled, n_blocks, n_submitted, n_manifests;
+        unsigned n_openings, n_cancelled, n_blocks, n_submitted;
+        unsigned n_farewells;           /* requests that tell it to leave: the empty block behind the last one, DETACH */
         struct usb_setup last;          /* submitted */
 };
 

@@ -13,10 +13,17 @@
 
 #include "base/cleanup.h"
 #include "client/rate.h"
+#include "core/rate.h"
 
 #define MSEC UINT64_C(1000)
 #define SEC (1000 * MSEC)
 #define TOTAL UINT64_C(1333696)
+
+/* What a person sees of it. */
+static uint64_t seconds_left(const struct rate *rate, uint64_t now)
+{
+        return rate_seconds(rate_left(rate, now));
+}
 
 static void nothing_is_said_at_once(void **state)
 {
@@ -24,13 +31,13 @@ static void nothing_is_said_at_once(void **state)
 
         rate_feed(&rate, 10 * SEC, "writing", 0, 0.05);
         assert_int_equal(rate_speed(&rate), 0);
-        assert_int_equal(rate_left(&rate, 10 * SEC), 0);
+        assert_int_equal(seconds_left(&rate, 10 * SEC), 0);
         rate_feed(&rate, 11 * SEC, "writing", 100000, 0.11);
         assert_int_equal(rate_speed(&rate), 0);
-        assert_int_equal(rate_left(&rate, 11 * SEC), 0);
+        assert_int_equal(seconds_left(&rate, 11 * SEC), 0);
         rate_feed(&rate, 12 * SEC, "writing", 200000, 0.17);
         assert_int_equal(rate_speed(&rate), 100000);
-        assert_in_range(rate_left(&rate, 12 * SEC), 12, 16);
+        assert_in_range(seconds_left(&rate, 12 * SEC), 12, 16);
 }
 
 static void what_stands_still_has_no_speed(void **state)
@@ -40,14 +47,14 @@ static void what_stands_still_has_no_speed(void **state)
         for (uint64_t t = 0; t < 20; t++)
                 rate_feed(&rate, t * SEC, "waiting", 0, 0);
         assert_int_equal(rate_speed(&rate), 0);
-        assert_int_equal(rate_left(&rate, 20 * SEC), 0);
+        assert_int_equal(seconds_left(&rate, 20 * SEC), 0);
         for (uint64_t t = 20; t < 25; t++)
                 rate_feed(&rate, t * SEC, "writing", t * 1000, (double)t / 100);
         assert_int_not_equal(rate_speed(&rate), 0);
         /* Pulled out. */
         rate_feed(&rate, 25 * SEC, "waiting", 0, 0);
         assert_int_equal(rate_speed(&rate), 0);
-        assert_int_equal(rate_left(&rate, 25 * SEC), 0);
+        assert_int_equal(seconds_left(&rate, 25 * SEC), 0);
 }
 
 /* As an M7 is written: 1.1 s of erasing, then a unit of 256 KiB in blocks; news ten times a second at most.  Then read back. */
@@ -86,7 +93,7 @@ struct seen {
 static void look(struct rate *rate, uint64_t now, void *userdata)
 {
         struct seen *seen = userdata;
-        uint64_t left = rate_left(rate, now);
+        uint64_t left = seconds_left(rate, now);
 
         if (left == 0)
                 return;
@@ -134,9 +141,9 @@ static void begins_again_after_an_interruption(void **state)
 
         for (uint64_t t = 1; t < 10; t++)
                 rate_feed(&rate, t * SEC, "writing", t * 100000, 0.05 + 0.08 * (double)t);
-        assert_int_not_equal(rate_left(&rate, 10 * SEC), 0);
+        assert_int_not_equal(seconds_left(&rate, 10 * SEC), 0);
         rate_feed(&rate, 70 * SEC, "comparing", 0, 0);
-        assert_int_equal(rate_left(&rate, 70 * SEC), 0);
+        assert_int_equal(seconds_left(&rate, 70 * SEC), 0);
         assert_int_equal(rate_speed(&rate), 0);
 }
 
@@ -152,7 +159,7 @@ static void odd_numbers_do_no_harm(void **state)
                 rate_feed(&rate, now, i % 5 ? "writing" : "verifying", i % 2 ? UINT64_MAX : 0, odd[i % ELEMENTSOF(odd)]);
                 (void)rate_speed_text(rate_speed(&rate), text);
                 assert_true(strlen(text) < RATE_TEXT_SIZE);
-                (void)rate_left_text(rate_left(&rate, now), text);
+                (void)rate_left_text(seconds_left(&rate, now), text);
                 assert_true(strlen(text) < RATE_TEXT_SIZE);
         }
 }
