@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 #include "daemon.h"
 #include "edge/bus.h"
 #include "edge/device-monitor.h"
+#include "edge/kernel-log.h"
 #include "edge/sleep.h"
 #include "io/usb.h"
 
@@ -44,9 +46,11 @@ struct daemon {
         struct bus *bus;
         struct sleep *sleep;
         struct device_monitor *monitor;
+        struct kernel_log *kernel_log;  /* NULL: devices that do not answer are not seen */
         struct timer watchdog;
         struct timer stopping;
         struct timer idle;              /* [daemon] exit-on-idle= */
+        struct defer status;            /* once for all that changed in a round */
         const char *configuration;
         uint64_t watchdog_interval;
         uint64_t stop_at;
@@ -73,12 +77,11 @@ static void await_idleness(struct daemon *daemon)
                 timer_set(&daemon->idle, daemon->config.exit_on_idle);
 }
 
-static void tell_status(void *userdata, struct camera *camera)
+static void tell_status(void *userdata)
 {
         struct daemon *daemon = userdata;
         size_t attached = registry_attached(daemon->registry), working = registry_working(daemon->registry);
 
-        (void)camera;
         await_idleness(daemon);
         if (attached == daemon->told_attached && working == daemon->told_working)
                 return;
@@ -87,9 +90,18 @@ static void tell_status(void *userdata, struct camera *camera)
         (void)sd_notifyf(0, "STATUS=%zu attached, %zu being worked on", attached, working);
 }
 
+/* A camera that comes changes several times, and a hundred come at once: the manager is not told of each. */
+static void on_camera(void *userdata, struct camera *camera)
+{
+        struct daemon *daemon = userdata;
+
+        (void)camera;
+        defer_call(&daemon->status);
+}
+
 static const struct registry_observer status_observer = {
-        .on_camera_changed = tell_status,
-        .on_camera_removed = tell_status,
+        .on_camera_changed = on_camera,
+        .on_camera_removed = on_camera,
 };
 
 /* --- the end --- */
@@ -99,22 +111,26 @@ static void tear_down(struct daemon *daemon)
         if (daemon->torn_down)
                 return;
         daemon->torn_down = true;
+        daemon->kernel_log = kernel_log_free(daemon->kernel_log);
         daemon->monitor = device_monitor_free(daemon->monitor);
         daemon->sleep = sleep_free(daemon->sleep);
         daemon->bus = bus_free(daemon->bus);
         if (daemon->registry)
                 registry_unobserve(daemon->registry, &status_observer);
+        defer_deinit(&daemon->status);
         daemon->registry = registry_free(daemon->registry);
 }
 
-/* First every session comes to a safe boundary, then the helper threads that close devices and write files end. */
+/* First every session comes to a safe boundary, and who waits for the disk has his answer; then the helper threads that close devices and
+ * write files end. */
 static void on_stopping(void *userdata)
 {
         struct daemon *daemon = userdata;
         bool late = loop_now(daemon->loop) >= daemon->stop_at;
+        bool stopped = daemon->torn_down || late ? usb_is_idle(daemon->usb) : registry_stop(daemon->registry);
 
-        if (!daemon->torn_down && (late || registry_stop(daemon->registry))) {
-                if (late)
+        if (!daemon->torn_down && (late || (stopped && !bus_owes_answers(daemon->bus)))) {
+                if (!stopped)
                         log_warning("a device did not come to a safe boundary in time: letting go of it as it is");
                 tear_down(daemon);
                 daemon->stop_at = loop_now(daemon->loop) + STOP_DEADLINE;
@@ -247,6 +263,16 @@ static void on_serial_port(void *userdata, const char *port)
         registry_serial_port(daemon->registry, port);
 }
 
+static void on_other(void *userdata, const char *port, bool there)
+{
+        struct daemon *daemon = userdata;
+
+        if (there)
+                registry_answers(daemon->registry, port);
+        else
+                registry_below_gone(daemon->registry, port);
+}
+
 static int serial_port(void *userdata, const char *port, char *node, size_t size)
 {
         (void)userdata;
@@ -258,28 +284,96 @@ static const struct device_monitor_callbacks monitor_callbacks = {
         .on_seen = on_seen,
         .on_gone = on_gone,
         .on_serial_port = on_serial_port,
+        .on_other = on_other,
 };
 
-/* "3-1.4" hangs on hub "3-1", "3-1" on root hub "usb3". */
-static bool hub_is_there(void *userdata, const char *port)
+/* "3-1.4" hangs on hub "3-1", "3-1" on root hub "usb3": that one's directory, and name in it.  false: no port. */
+static bool hub_path(const char *port, const char *name, char *path, size_t size)
 {
-        char path[96], hub[PORT_PATH_MAX];
+        char hub[PORT_PATH_MAX];
+        bool root = !strchr(port, '.');
         char *end;
 
-        (void)userdata;
         snprintf(hub, sizeof(hub), "%s", port);
-        end = strrchr(hub, '.');
-        if (end) {
-                *end = '\0';
-                snprintf(path, sizeof(path), "/sys/bus/usb/devices/%s", hub);
-        } else {
-                end = strchr(hub, '-');
-                if (!end)
-                        return true;
-                *end = '\0';
-                snprintf(path, sizeof(path), "/sys/bus/usb/devices/usb%s", hub);
-        }
+        end = strrchr(hub, root ? '-' : '.');
+        if (!end)
+                return false;
+        *end = '\0';
+        snprintf(path, size, "/sys/bus/usb/devices/%s%s/%s", root ? "usb" : "", hub, name);
+        return true;
+}
+
+static bool hub_is_there(void *userdata, const char *port)
+{
+        char path[128];
+
+        (void)userdata;
+        return !hub_path(port, "", path, sizeof(path)) || access(path, F_OK) == 0;
+}
+
+/* --- the kernel's log --- */
+
+/* No camera is one: a port of such a hub is the other half of a connector, where a device that is slower answers. */
+static bool hub_is_super_speed(const char *port)
+{
+        _cleanup_close_ int fd = -1;
+        char path[128], speed[16] = "";
+
+        if (!hub_path(port, "speed", path, sizeof(path)))
+                return false;
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        return fd >= 0 && read(fd, speed, sizeof(speed) - 1) > 0 && strtoul(speed, NULL, 10) >= 5000;
+}
+
+static bool is_enumerated(const char *port)
+{
+        char path[128];
+
+        snprintf(path, sizeof(path), "/sys/bus/usb/devices/%s", port);
         return access(path, F_OK) == 0;
+}
+
+static void on_gave_up(void *userdata, const char *port, const char *why, unsigned times, uint64_t age)
+{
+        struct daemon *daemon = userdata;
+
+        /* What the log says may be older than what is there. */
+        if (hub_is_there(daemon, port) && !hub_is_super_speed(port) && !is_enumerated(port))
+                registry_unreadable(daemon->registry, port, why, times, age);
+}
+
+static void on_enumerated(void *userdata, const char *port)
+{
+        struct daemon *daemon = userdata;
+
+        registry_answers(daemon->registry, port);
+}
+
+static void on_left(void *userdata, const char *port)
+{
+        struct daemon *daemon = userdata;
+
+        registry_below_gone(daemon->registry, port);
+}
+
+static const struct kernel_log_callbacks kernel_log_callbacks = {
+        .on_gave_up = on_gave_up,
+        .on_enumerated = on_enumerated,
+        .on_left = on_left,
+};
+
+/* Without it everything else goes on. */
+static void read_kernel_log(struct daemon *daemon, const char *path)
+{
+        int r;
+
+        if (!path)
+                return;
+        r = kernel_log_new(daemon->loop, path, UNREADABLE_STAYS, &kernel_log_callbacks, daemon, &daemon->kernel_log);
+        if (r < 0)
+                log_warning("cannot read the kernel's log %s: devices that do not answer are not seen (%s)",
+                            strcmp(path, "-") == 0 ? "on standard input" : path,
+                            r == -ENODEV ? "it is not /dev/kmsg" : strerror(-r));
 }
 
 static int automatic_of_camera(void *userdata, const char *key, const char *serial, const char *port)
@@ -312,6 +406,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
         timer_init(&daemon->watchdog, daemon->loop, on_watchdog, daemon);
         timer_init(&daemon->stopping, daemon->loop, on_stopping, daemon);
         timer_init(&daemon->idle, daemon->loop, on_idle, daemon);
+        defer_init(&daemon->status, daemon->loop, tell_status, daemon);
 
         daemon->configuration = options->configuration;
         (void)config_load(&daemon->config, options->configuration);    /* what was wrong was said; the defaults hold */
@@ -377,9 +472,12 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
                 r = device_monitor_new(daemon->loop, &monitor_callbacks, daemon, &daemon->monitor);
         if (r >= 0)
                 r = device_monitor_start(daemon->monitor);
-        if (r < 0)
+        if (r < 0) {
                 log_error("cannot watch for devices: %s", strerror(-r));
-        return r;
+                return r;
+        }
+        read_kernel_log(daemon, options->kernel_log);
+        return 0;
 }
 
 int daemon_check_configuration(const struct daemon_options *options)
@@ -398,6 +496,10 @@ int daemon_check_configuration(const struct daemon_options *options)
         }
         wrong = config_load(&config, options->configuration);
         wrong += config_check_pins(&config, boards);
+        if (options->configuration_named && access(options->configuration, F_OK) < 0) {
+                log_error("%s: %s", options->configuration, strerror(errno));
+                wrong++;
+        }
         if (wrong == 0)
                 log_info("%zu files, nothing wrong", config.n_files);
         config_free(&config);
@@ -423,7 +525,7 @@ int daemon_new(const struct daemon_options *options, struct daemon **ret)
                 daemon->watchdog_interval = watchdog / 2;
                 on_watchdog(daemon);
         }
-        tell_status(daemon, NULL);
+        tell_status(daemon);
         (void)sd_notify(0, "READY=1");
         log_info("ready: %zu boards, %zu images in the store, automatic recovery %s", daemon->boards.n,
                  store_count(daemon->store), daemon->config.automatic ? "on" : "off");

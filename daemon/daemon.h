@@ -9,9 +9,11 @@
 
 struct daemon_options {
         const char *configuration;      /* file */
+        bool configuration_named;       /* by whoever started us: else it may be missing */
         const char *state_directory;
         const char *boards_directory;
         const char *bus_address;        /* NULL: the system bus */
+        const char *kernel_log;         /* /dev/kmsg, "-" for standard input; NULL: none */
         bool only_check;                /* the configuration, and end */
 };
 

@@ -25,6 +25,8 @@ static void help(void)
              "     --state-directory DIR    default: $STATE_DIRECTORY, or " STATE_DIRECTORY "\n"
              "     --boards-directory DIR   default: " BOARDS_DIRECTORY "\n"
              "     --bus-address ADDRESS    a D-Bus of your own; default: the system bus\n"
+             "     --kernel-log FILE        see devices that do not answer: /dev/kmsg, or -\n"
+             "                              when it was opened as standard input\n"
              "     --log TARGET             auto, stderr or journal\n"
              "  -d --debug                  say more\n"
              "  -h --help\n"
@@ -33,13 +35,14 @@ static void help(void)
 
 static int parse(int argc, char *argv[], struct daemon_options *options, enum log_target *target, int *level)
 {
-        enum { CONFIGURATION = 256, CHECK, STATE, BOARDS, BUS, LOG };
+        enum { CONFIGURATION = 256, CHECK, STATE, BOARDS, BUS, KERNEL_LOG, LOG };
         static const struct option long_options[] = {
                 { "configuration",    required_argument, NULL, CONFIGURATION },
                 { "check-config",     no_argument,       NULL, CHECK },
                 { "state-directory",  required_argument, NULL, STATE },
                 { "boards-directory", required_argument, NULL, BOARDS },
                 { "bus-address",      required_argument, NULL, BUS },
+                { "kernel-log",       required_argument, NULL, KERNEL_LOG },
                 { "log",              required_argument, NULL, LOG },
                 { "debug",            no_argument,       NULL, 'd' },
                 { "help",             no_argument,       NULL, 'h' },
@@ -52,6 +55,7 @@ static int parse(int argc, char *argv[], struct daemon_options *options, enum lo
                 switch (c) {
                 case CONFIGURATION:
                         options->configuration = optarg;
+                        options->configuration_named = true;
                         break;
                 case CHECK:
                         options->only_check = true;
@@ -64,6 +68,9 @@ static int parse(int argc, char *argv[], struct daemon_options *options, enum lo
                         break;
                 case BUS:
                         options->bus_address = optarg;
+                        break;
+                case KERNEL_LOG:
+                        options->kernel_log = optarg;
                         break;
                 case LOG:
                         if (strcmp(optarg, "stderr") == 0)
@@ -107,10 +114,13 @@ int main(int argc, char *argv[])
         enum log_target target = LOG_TARGET_AUTO;
         int level = LOG_INFO, r;
 
-        /* Helper threads come and go by the dozen when a rack is powered up: one heap serves them all, and gives back. */
+        /* Helper threads come and go by the dozen when a rack is powered up: one heap serves them all, and gives back.  It grows by
+         * little, so that what lives for one conversation (40 KB) finds no room in it and is mapped alone: between a hundred of those,
+         * what stays would be strewn over megabytes, and hold a page each. */
         (void)mallopt(M_ARENA_MAX, 1);
         (void)mallopt(M_TRIM_THRESHOLD, 64 * 1024);
-        (void)mallopt(M_MMAP_THRESHOLD, 64 * 1024);
+        (void)mallopt(M_MMAP_THRESHOLD, 32 * 1024);
+        (void)mallopt(M_TOP_PAD, 4 * 1024);
 
         r = parse(argc, argv, &options, &target, &level);
         if (r != 0)

@@ -115,31 +115,35 @@ static int get_saved(sd_bus *connection, const char *path, const char *interface
 
 static int do_request(sd_bus_message *message, struct camera *camera, enum wish wish, unsigned allowed, sd_bus_error *error)
 {
+        struct bus *bus = bus_of_message(message);
         struct request request = { .wish = wish };
         struct request_result result;
-        char path[BUS_PATH_MAX];
+        struct bus_image image;
         int r;
 
         r = bus_check_access(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        r = bus_read_request(message, allowed, &request, error);
+        r = bus_read_request(message, allowed, &request, &image, error);
         if (r < 0)
                 return r;
+        if (image.fd >= 0)
+                return bus_request_with_image(message, camera, &request, &image, error);
         registry_request(camera->registry, camera, &request, &result);
-        return sd_bus_reply_method_return(message, "oss", result.update ? bus_update_path(result.update, path) : "/",
-                                          request_action_to_string(result.action), result.text);
+        return bus_reply_request(bus, message, &result, error);
 }
 
 static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
         return do_request(message, userdata, WISH_UPDATE,
-                          BUS_OPTION_FIRMWARE | BUS_OPTION_ROMFS | BUS_OPTION_ERASE | BUS_OPTION_REPLACE, error);
+                          BUS_OPTION_FIRMWARE | BUS_OPTION_ROMFS | BUS_OPTION_ERASE | BUS_OPTION_REPLACE | BUS_OPTION_STAY |
+                          BUS_OPTION_IMAGE, error);
 }
 
 static int on_recover(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
-        return do_request(message, userdata, WISH_RECOVER, BUS_OPTION_FIRMWARE | BUS_OPTION_BOARD | BUS_OPTION_REPLACE, error);
+        return do_request(message, userdata, WISH_RECOVER, BUS_OPTION_FIRMWARE | BUS_OPTION_BOARD | BUS_OPTION_REPLACE | BUS_OPTION_IMAGE,
+                          error);
 }
 
 static int on_restore(sd_bus_message *message, void *userdata, sd_bus_error *error)
@@ -188,14 +192,13 @@ static int on_set_label(sd_bus_message *message, void *userdata, sd_bus_error *e
         return sd_bus_reply_method_return(message, "");
 }
 
-int bus_retry(sd_bus_message *message, struct camera *camera)
+int bus_retry(sd_bus_message *message, struct camera *camera, sd_bus_error *error)
 {
+        struct bus *bus = bus_of_message(message);
         struct request_result result;
-        char path[BUS_PATH_MAX];
 
         registry_retry(camera->registry, camera, &result);
-        return sd_bus_reply_method_return(message, "oss", result.update ? bus_update_path(result.update, path) : "/",
-                                          request_action_to_string(result.action), result.text);
+        return bus_reply_request(bus, message, &result, error);
 }
 
 static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error)
@@ -205,7 +208,8 @@ static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error
         r = bus_check_access(message, ACCESS_UPDATE, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
-        return bus_retry(message, userdata);
+        r = bus_read_no_options(message, error);
+        return r < 0 ? r : bus_retry(message, userdata, error);
 }
 
 static int on_forget(sd_bus_message *message, void *userdata, sd_bus_error *error)
@@ -225,7 +229,7 @@ static int on_forget(sd_bus_message *message, void *userdata, sd_bus_error *erro
         case -EBUSY:
                 return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "It is attached: unplug it first.");
         case -EALREADY:
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Update %s is open for it: cancel that first.",
+                return sd_bus_error_setf(error, BUS_ERROR_UPDATE_OPEN, "Update %s is open for it: cancel that first.",
                                          camera->update->record.id);
         default:
                 return sd_bus_error_setf(error, BUS_ERROR_HAS_SAVED, "Images were saved from it before it was overwritten, and would be deleted.");
@@ -345,10 +349,11 @@ const sd_bus_vtable bus_camera_vtable[] = {
         SD_BUS_METHOD_WITH_NAMES("Restore", "a{sv}", SD_BUS_PARAM(options), "oss",
                                  SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_restore,
                                  SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_NAMES("Retry", "",, "oss", SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_retry,
-                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Retry", "a{sv}", SD_BUS_PARAM(options), "oss",
+                                 SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_retry, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("HoldInBootloader", "a{sv}", SD_BUS_PARAM(options), "",, bus_on_hold, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD("Release", "", "", bus_on_release, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("ReadFlash", "a{sv}", SD_BUS_PARAM(options), "h", SD_BUS_PARAM(fd), bus_on_read, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Release", "a{sv}", SD_BUS_PARAM(options), "",, bus_on_release, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("Forget", "b", SD_BUS_PARAM(saved), "",, on_forget, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("GetHistory", "u", SD_BUS_PARAM(max), "a(tss)", SD_BUS_PARAM(history), on_get_history,
                                  SD_BUS_VTABLE_UNPRIVILEGED),

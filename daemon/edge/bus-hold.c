@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Camera.HoldInBootloader and Camera.Release.  Whether a bootloader may be let go is found out by looking at its
- * flash: Release is answered when it has left, or stays.
+ * Camera.HoldInBootloader, Camera.ReadFlash and Camera.Release.  Whether a bootloader may be let go is found out by looking at its
+ * flash: Release is answered when it has left, or stays.  What is read goes block by block into a memfd, which is the answer.
  */
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "edge/bus-internal.h"
@@ -28,6 +32,7 @@ static void releasing_free(struct releasing *releasing)
 /* The option "timeout", if it is there.  Whatever else is there is refused. */
 static int read_options(sd_bus_message *message, uint64_t *timeout, sd_bus_error *error)
 {
+        unsigned seen = 0;
         const char *key;
         int r;
 
@@ -38,6 +43,9 @@ static int read_options(sd_bus_message *message, uint64_t *timeout, sd_bus_error
                         return r;
                 if (strcmp(key, "timeout") != 0)
                         return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Unknown option \"%s\".", key);
+                r = bus_option_once(&seen, 1, key, error);
+                if (r < 0)
+                        return r;
                 r = sd_bus_message_read(message, "v", "t", timeout);
                 if (r < 0)
                         return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Option \"timeout\" is not of type \"t\".");
@@ -64,7 +72,7 @@ int bus_on_hold(sd_bus_message *message, void *userdata, sd_bus_error *error)
         if (r < 0)
                 return r;
         if (!camera_hold(camera, timeout, &result))
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Not held: %s.", result.text);
+                return bus_refuse(error, &result, "Not held: ");
         return sd_bus_reply_method_return(message, "");
 }
 
@@ -85,6 +93,12 @@ static void on_released(void *userdata, enum release_end end, const char *messag
         case RELEASE_REFUSED:
                 (void)sd_bus_reply_method_errorf(releasing->message, BUS_ERROR_REFUSED, "%s", message);
                 break;
+        case RELEASE_UPDATE_OPEN:
+                (void)sd_bus_reply_method_errorf(releasing->message, BUS_ERROR_UPDATE_OPEN, "%s", message);
+                break;
+        case RELEASE_INHIBITED:
+                (void)sd_bus_reply_method_errorf(releasing->message, BUS_ERROR_INHIBITED, "%s", message);
+                break;
         case RELEASE_FAILED:
                 (void)sd_bus_reply_method_errorf(releasing->message, BUS_ERROR_FAILED, "It could not be told to leave: %s.", message);
                 break;
@@ -103,6 +117,9 @@ int bus_on_release(sd_bus_message *message, void *userdata, sd_bus_error *error)
         r = bus_check_access(message, ACCESS_UPDATE, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
+        r = bus_read_no_options(message, error);
+        if (r < 0)
+                return r;
         releasing = calloc(1, sizeof(*releasing));
         if (!releasing)
                 return -ENOMEM;
@@ -119,5 +136,177 @@ void bus_forget_releasings(struct bus *bus)
         while ((releasing = LIST_FIRST(&bus->releasings))) {
                 camera_release_forget(releasing->camera);
                 releasing_free(releasing);
+        }
+}
+
+/* --- ReadFlash --- */
+
+#define READ_MAX (64u << 20)
+
+struct reading {
+        struct bus *bus;
+        struct camera *camera;
+        sd_bus_message *message;
+        sd_bus_track *track;            /* whoever asked: when he leaves, it ends */
+        int fd;
+        LIST_ENTRY(reading) link;       /* in bus->readings */
+};
+
+static void reading_free(struct reading *reading)
+{
+        LIST_REMOVE(reading, link);
+        sd_bus_track_unref(reading->track);
+        sd_bus_message_unref(reading->message);
+        closep(&reading->fd);
+        free(reading);
+}
+
+static int on_data(void *userdata, const uint8_t *data, size_t size)
+{
+        struct reading *reading = userdata;
+
+        while (size > 0) {
+                ssize_t n = write(reading->fd, data, size);
+
+                if (n < 0)
+                        return -errno;
+                data += n;
+                size -= (size_t)n;
+        }
+        return 0;
+}
+
+static void answer_read(struct reading *reading, enum read_end end, const char *message)
+{
+        const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+
+        if (end == READ_DONE && (fcntl(reading->fd, F_ADD_SEALS, seals) < 0 || lseek(reading->fd, 0, SEEK_SET) < 0)) {
+                end = READ_FAILED;
+                message = strerror(errno);
+        }
+        switch (end) {
+        case READ_DONE:
+                (void)sd_bus_reply_method_return(reading->message, "h", reading->fd);
+                break;
+        case READ_REFUSED:
+                (void)sd_bus_reply_method_errorf(reading->message, BUS_ERROR_REFUSED, "Not read: %s.", message);
+                break;
+        case READ_UPDATE_OPEN:
+                (void)sd_bus_reply_method_errorf(reading->message, BUS_ERROR_UPDATE_OPEN, "Not read: %s.", message);
+                break;
+        case READ_INHIBITED:
+                (void)sd_bus_reply_method_errorf(reading->message, BUS_ERROR_INHIBITED, "Not read: %s.", message);
+                break;
+        case READ_FAILED:
+                (void)sd_bus_reply_method_errorf(reading->message, BUS_ERROR_FAILED, "It could not be read: %s.", message);
+                break;
+        }
+}
+
+static void on_read_end(void *userdata, enum read_end end, const char *message)
+{
+        struct reading *reading = userdata;
+
+        answer_read(reading, end, message);
+        defer_call(&reading->bus->prepare);
+        reading_free(reading);
+}
+
+static const struct hold_reader reader = { .on_data = on_data, .on_end = on_read_end };
+
+static int on_reader_gone(sd_bus_track *track, void *userdata)
+{
+        struct reading *reading = userdata;
+
+        camera_read_cancel(reading->camera);
+        reading_free(reading);
+        return 0;
+}
+
+static int read_read_options(sd_bus_message *message, struct session_read *ret, sd_bus_error *error)
+{
+        static const char *const keys[] = { "partition", "offset", "length" };
+        uint64_t offset = 0, length = 0;
+        const char *key, *partition = NULL;
+        unsigned seen = 0;
+        int r;
+
+        r = sd_bus_message_enter_container(message, 'a', "{sv}");
+        while (r >= 0 && (r = sd_bus_message_enter_container(message, 'e', "sv")) > 0) {
+                r = sd_bus_message_read(message, "s", &key);
+                if (r < 0)
+                        return r;
+                for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+                        if (strcmp(key, keys[i]) == 0 && (r = bus_option_once(&seen, 1u << i, key, error)) < 0)
+                                return r;
+                if (strcmp(key, "partition") == 0)
+                        r = sd_bus_message_read(message, "v", "s", &partition);
+                else if (strcmp(key, "offset") == 0)
+                        r = sd_bus_message_read(message, "v", "t", &offset);
+                else if (strcmp(key, "length") == 0)
+                        r = sd_bus_message_read(message, "v", "t", &length);
+                else
+                        return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Unknown option \"%s\".", key);
+                if (r < 0)
+                        return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Option \"%s\" has the wrong type.", key);
+                r = sd_bus_message_exit_container(message);
+        }
+        if (r < 0)
+                return r;
+        if (!partition || !*partition || strlen(partition) >= sizeof(ret->partition))
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Say which partition: option \"partition\".");
+        if (offset > READ_MAX || length > READ_MAX)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "No partition is larger than %u bytes.", READ_MAX);
+        *ret = (struct session_read){ .wanted = true, .offset = (uint32_t)offset, .size = (uint32_t)length };
+        snprintf(ret->partition, sizeof(ret->partition), "%s", partition);
+        return sd_bus_message_exit_container(message);
+}
+
+static int track_caller(struct reading *reading, sd_bus_message *message)
+{
+        int r;
+
+        r = sd_bus_track_new(sd_bus_message_get_bus(message), &reading->track, on_reader_gone, reading);
+        return r < 0 ? r : sd_bus_track_add_sender(reading->track, message);
+}
+
+int bus_on_read(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        struct bus *bus = bus_of_message(message);
+        struct camera *camera = userdata;
+        struct request_result result;
+        struct session_read what;
+        struct reading *reading;
+        int r;
+
+        r = bus_check_access(message, ACCESS_UPDATE, error);
+        if (r <= 0)
+                return r < 0 ? r : 1;
+        r = read_read_options(message, &what, error);
+        if (r < 0)
+                return r;
+        reading = calloc(1, sizeof(*reading));
+        if (!reading)
+                return -ENOMEM;
+        *reading = (struct reading){ .bus = bus, .camera = camera, .message = sd_bus_message_ref(message) };
+        LIST_INSERT_HEAD(&bus->readings, reading, link);
+        reading->fd = memfd_create("camrescue-flash", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        r = reading->fd < 0 ? -errno : track_caller(reading, message);
+        if (r >= 0 && !camera_read(camera, &what, &reader, reading, &result))
+                r = bus_refuse(error, &result, "Not read: ");
+        if (r < 0) {
+                reading_free(reading);
+                return r;
+        }
+        return 1;
+}
+
+void bus_forget_readings(struct bus *bus)
+{
+        struct reading *reading;
+
+        while ((reading = LIST_FIRST(&bus->readings))) {
+                camera_read_cancel(reading->camera);
+                reading_free(reading);
         }
 }

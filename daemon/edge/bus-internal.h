@@ -7,6 +7,7 @@
 #include <systemd/sd-bus.h>
 
 #include "edge/bus.h"
+#include "edge/told.h"
 
 #define BUS_PATH_MAX      160
 #define BUS_CAMERA_PREFIX BUS_PATH "/camera"
@@ -27,12 +28,23 @@
 #define BUS_ERROR_LIMIT    BUS_NAME ".Error.LimitExceeded"
 #define BUS_ERROR_BUSY     BUS_NAME ".Error.Busy"
 #define BUS_ERROR_INCOMPLETE BUS_NAME ".Error.FirmwareIncomplete"
+#define BUS_ERROR_INHIBITED BUS_NAME ".Error.Inhibited"
+#define BUS_ERROR_NOT_HANDLED BUS_NAME ".Error.NotHandled"
+#define BUS_ERROR_NOT_PROVEN BUS_NAME ".Error.NotProven"
+#define BUS_ERROR_NO_FIRMWARE BUS_NAME ".Error.NoFirmware"
+#define BUS_ERROR_IMAGE    BUS_NAME ".Error.ImageRefused"
+#define BUS_ERROR_USERS_WORK BUS_NAME ".Error.UsersWork"
+#define BUS_ERROR_UPDATE_OPEN BUS_NAME ".Error.UpdateOpen"
+#define BUS_ERROR_NOTHING_TO_DO BUS_NAME ".Error.NothingToDo"
 #define BUS_ERROR_FAILED   BUS_NAME ".Error.Failed"
+#define BUS_ERROR_NOT_SAVED BUS_NAME ".Error.NotSaved"
 
+struct accepting;                       /* an answer that waits for the disk; bus-accept.c's */
 struct adding;                          /* AddFirmware whose answer is still to come; bus-manager.c's */
 struct asking;                          /* for a sender's right; access.c's */
 struct telling;                         /* GetHistory, likewise; bus-camera.c's */
 struct inhibition;                      /* bus-inhibit.c's */
+struct reading;                         /* ReadFlash, likewise */
 struct releasing;                       /* Release whose answer is still to come; bus-hold.c's */
 
 struct bus {
@@ -46,11 +58,14 @@ struct bus {
         uint64_t last_flush;
         struct dirty *dirty;
         size_t n_dirty, max_dirty;
+        LIST_HEAD(, told) told;         /* of each object */
+        LIST_HEAD(, accepting) acceptings;
         LIST_HEAD(, adding) addings;
         LIST_HEAD(, telling) tellings;
         LIST_HEAD(, asking) askings;
         LIST_HEAD(, inhibition) inhibitions;
         LIST_HEAD(, releasing) releasings;
+        LIST_HEAD(, reading) readings;
         size_t n_telling;               /* of them, the first: what is being told now, some at a time */
         const struct bus_events *events;
         void *userdata;
@@ -58,9 +73,11 @@ struct bus {
 };
 
 /* Nobody waits for these answers any more. */
+void bus_forget_acceptings(struct bus *bus);
 void bus_forget_addings(struct bus *bus);
 void bus_forget_tellings(struct bus *bus);
 void bus_forget_releasings(struct bus *bus);
+void bus_forget_readings(struct bus *bus);
 void bus_forget_askings(struct bus *bus);
 /* To be told of every message before it is dispatched: an answered question whose message came in and was not taken is dropped. */
 void bus_sweep_askings(struct bus *bus, const sd_bus_message *message);
@@ -86,10 +103,36 @@ enum {
         BUS_OPTION_REPLACE  = 1 << 3,
         BUS_OPTION_DRY_RUN  = 1 << 4,
         BUS_OPTION_BOARD    = 1 << 5,
+        BUS_OPTION_STAY     = 1 << 6,
+        BUS_OPTION_IMAGE    = 1 << 7,
 };
 /* Camera.Retry and Update.Retry, once the sender may. */
-int bus_retry(sd_bus_message *message, struct camera *camera);
-int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, sd_bus_error *error);
+int bus_retry(sd_bus_message *message, struct camera *camera, sd_bus_error *error);
+/* Sets the error that says what was refused, and why; before: what the sentence begins with. */
+int bus_refuse(sd_bus_error *error, const struct request_result *result, const char *before);
+/* In seen, a bit for each option that was there: the second of one name is refused. */
+int bus_option_once(unsigned *seen, unsigned flag, const char *key, sd_bus_error *error);
+/* An image that comes with the request; fd and strings are the message's. */
+struct bus_image {
+        int fd;                         /* -1: none */
+        const char *partition, *file;   /* NULL: not said */
+};
+/* image: may be NULL where it is not allowed. */
+int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, struct bus_image *image, sd_bus_error *error);
+/* Of a method that has none yet: whatever is there is refused. */
+int bus_read_no_options(sd_bus_message *message, sd_bus_error *error);
+/* Takes the image into the store, makes the request with it, and answers. */
+int bus_request_with_image(sd_bus_message *message, struct camera *camera, const struct request *request, const struct bus_image *image,
+                           sd_bus_error *error);
+/* "oss": what became of a request, said when its update is on the disk; or the error, of what was refused. */
+int bus_reply_request(struct bus *bus, sd_bus_message *message, const struct request_result *result, sd_bus_error *error);
+/* The same of several: what became of each is added, and the answer sent when all their updates are on the disk.  If they
+ * cannot be written there they are cancelled, and the answer is the error NotSaved.  accepting_send() takes accepting over, a reference to
+ * reply of its own, and returns what a handler returns. */
+struct accepting *accepting_new(struct bus *bus, sd_bus_message *message);
+struct accepting *accepting_free(struct accepting *accepting);
+void accepting_add(struct accepting *accepting, const struct request_result *result);
+int accepting_send(struct accepting *accepting, sd_bus_message *reply);
 
 /* What a sender wants to do; each is an action of polkit, "org.camrescue1.update" and so on. */
 enum access { ACCESS_UPDATE, ACCESS_RECOVER, ACCESS_MANAGE, ACCESS_INHIBIT, _ACCESS_MAX };
@@ -98,9 +141,10 @@ enum access { ACCESS_UPDATE, ACCESS_RECOVER, ACCESS_MANAGE, ACCESS_INHIBIT, _ACC
 /* May the sender do that?  To be asked before anything is read of the message.  1: yes.  0: it is being found out, and the message comes
  * again then: the handler returns 1 and does nothing else.  Negative: no, and error says why. */
 int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error);
-/* From within a handler: whose vtable it is. */
+/* Whose vtable it is; at the beginning of a handler: who tells something in it, or asks the bus, does not know any more. */
 struct bus *bus_of_message(sd_bus_message *message);
-/* Camera.HoldInBootloader and Camera.Release. */
+/* Camera.HoldInBootloader, Camera.ReadFlash and Camera.Release. */
+int bus_on_read(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_on_hold(sd_bus_message *message, void *userdata, sd_bus_error *error);
 int bus_on_release(sd_bus_message *message, void *userdata, sd_bus_error *error);
 /* Manager.Inhibit and Manager.Inhibited. */

@@ -21,41 +21,42 @@ static const struct session_context *context_of(const struct bus *bus)
         return registry_context(bus->registry);
 }
 
-/* --- Update --- */
+/* --- Update, Recover --- */
 
-static int append_plan(sd_bus_message *reply, struct camera *camera, const struct request *request)
+static int append_plan(struct accepting *accepting, sd_bus_message *reply, struct camera *camera, const struct request *request)
 {
         struct request_result result;
         char camera_path[BUS_PATH_MAX], update_path[BUS_PATH_MAX];
 
         registry_request(camera->registry, camera, request, &result);
+        accepting_add(accepting, &result);
         return sd_bus_message_append(reply, "(oosss)", bus_camera_path(camera, camera_path),
                                      result.update ? bus_update_path(result.update, update_path) : "/",
                                      request_action_to_string(result.action), result.version, result.text);
 }
 
-static int append_all(struct bus *bus, sd_bus_message *reply, struct request *request)
+static int append_all(struct bus *bus, struct accepting *accepting, sd_bus_message *reply, struct request *request)
 {
         int r = 0;
 
         request->all = true;
         for (struct camera *c = registry_first_camera(bus->registry); c && r >= 0; c = registry_next_camera(c))
                 if (c->board && c->board->support == BOARD_DFU && (c->attached || update_is_open(c->update)))
-                        r = append_plan(reply, c, request);
+                        r = append_plan(accepting, reply, c, request);
         return r;
 }
 
-static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *error)
+static int do_request(sd_bus_message *message, struct bus *bus, enum wish wish, unsigned allowed, sd_bus_error *error)
 {
-        struct bus *bus = userdata;
-        struct request request = { .wish = WISH_UPDATE };
+        struct request request = { .wish = wish };
         _cleanup_free_ struct camera **cameras = NULL;
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
+        struct accepting *accepting;
         size_t n = 0;
         const char *path;
         int r;
 
-        r = bus_check_access(message, ACCESS_UPDATE, error);
+        r = bus_check_access(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = sd_bus_message_enter_container(message, 'a', "o");
@@ -81,22 +82,42 @@ static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *erro
         r = sd_bus_message_exit_container(message);
         if (r < 0)
                 return r;
-        r = bus_read_request(message, BUS_OPTION_FIRMWARE | BUS_OPTION_ROMFS | BUS_OPTION_ERASE | BUS_OPTION_REPLACE |
-                             BUS_OPTION_DRY_RUN, &request, error);
+        r = bus_read_request(message, allowed, &request, /* image= */ NULL, error);
         if (r < 0)
                 return r;
+        if (n == 0 && wish == WISH_RECOVER)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "The word that these are cameras is given for each by name.");
         r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(oosss)");
         if (r < 0)
                 return r;
+        accepting = accepting_new(bus, message);
+        if (!accepting)
+                return -ENOMEM;
         if (n == 0)
-                r = append_all(bus, reply, &request);
+                r = append_all(bus, accepting, reply, &request);
         for (size_t i = 0; i < n && r >= 0; i++)
-                r = append_plan(reply, cameras[i], &request);
+                r = append_plan(accepting, reply, cameras[i], &request);
         if (r >= 0)
                 r = sd_bus_message_close_container(reply);
-        return r < 0 ? r : sd_bus_send(NULL, reply, NULL);
+        if (r < 0) {
+                accepting_free(accepting);
+                return r;
+        }
+        return accepting_send(accepting, reply);
+}
+
+static int on_update(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        return do_request(message, userdata, WISH_UPDATE, BUS_OPTION_FIRMWARE | BUS_OPTION_ROMFS | BUS_OPTION_ERASE | BUS_OPTION_REPLACE |
+                          BUS_OPTION_DRY_RUN, error);
+}
+
+static int on_recover(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        return do_request(message, userdata, WISH_RECOVER, BUS_OPTION_FIRMWARE | BUS_OPTION_BOARD | BUS_OPTION_REPLACE | BUS_OPTION_DRY_RUN,
+                          error);
 }
 
 /* --- AddFirmware --- */
@@ -105,12 +126,57 @@ struct adding {
         struct bus *bus;
         sd_bus_message *message;
         struct firmware_record record;
+        bool requests;                  /* it came with this request, which is made as soon as it is stored */
+        struct request request;         /* its strings are the message's */
         LIST_ENTRY(adding) link;        /* in the bus */
 };
 
+/* NULL: not said. */
+struct firmware_texts {
+        const char *partition, *version, *file;
+};
+
+#define OWN_PREFIX "own:"
+#define OWN_MAX 8                       /* images that came with requests, and have no other name; the oldest goes first */
+
+/* What is kept in the store is kept as it was said, or not at all. */
+static int take_text(const char *key, const char *value, char *to, size_t size, sd_bus_error *error)
+{
+        if (strlen(value) >= size)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Option \"%s\" is too long: %zu bytes at most.", key, size - 1);
+        if (text_has_controls(value))
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Option \"%s\" has control characters.", key);
+        snprintf(to, size, "%s", value);
+        return 0;
+}
+
+static bool is_own(const struct firmware_record *record)
+{
+        return strncmp(record->version, OWN_PREFIX, sizeof(OWN_PREFIX) - 1) == 0;
+}
+
+static int check_texts(const struct firmware_texts *texts, struct firmware_record *record, sd_bus_error *error)
+{
+        int r = 0;
+
+        if (texts->partition)
+                r = take_text("partition", texts->partition, record->partition, sizeof(record->partition), error);
+        if (r >= 0 && texts->version)
+                r = take_text("version", texts->version, record->version, sizeof(record->version), error);
+        if (r >= 0 && texts->file)
+                r = take_text("file", texts->file, record->file, sizeof(record->file), error);
+        if (r >= 0 && is_own(record))
+                r = sd_bus_error_setf(error, BUS_ERROR_INVALID, "A version does not begin with \"" OWN_PREFIX "\": so is called what came with an "
+                                      "update, and is forgotten by and by.");
+        return r;
+}
+
 static int read_firmware_options(sd_bus_message *message, struct firmware_record *record, const char **ret_board, sd_bus_error *error)
 {
-        const char *key, *value;
+        static const char *const keys[] = { "stable", "board", "partition", "version", "file" };
+        struct firmware_texts texts = {};
+        unsigned seen = 0;
+        const char *key;
         int flag, r;
 
         r = sd_bus_message_enter_container(message, 'a', "{sv}");
@@ -120,24 +186,24 @@ static int read_firmware_options(sd_bus_message *message, struct firmware_record
                 r = sd_bus_message_read(message, "s", &key);
                 if (r < 0)
                         return r;
+                for (size_t i = 0; i < ELEMENTSOF(keys); i++)
+                        if (strcmp(key, keys[i]) == 0) {
+                                r = bus_option_once(&seen, 1u << i, key, error);
+                                if (r < 0)
+                                        return r;
+                        }
                 if (strcmp(key, "stable") == 0) {
                         r = sd_bus_message_read(message, "v", "b", &flag);
                         record->stable = flag;
                 } else if (strcmp(key, "board") == 0)
                         r = sd_bus_message_read(message, "v", "s", ret_board);
-                else if (strcmp(key, "partition") == 0) {
-                        r = sd_bus_message_read(message, "v", "s", &value);
-                        if (r >= 0)
-                                snprintf(record->partition, sizeof(record->partition), "%s", value);
-                } else if (strcmp(key, "version") == 0) {
-                        r = sd_bus_message_read(message, "v", "s", &value);
-                        if (r >= 0)
-                                snprintf(record->version, sizeof(record->version), "%s", value);
-                } else if (strcmp(key, "file") == 0) {
-                        r = sd_bus_message_read(message, "v", "s", &value);
-                        if (r >= 0)
-                                snprintf(record->file, sizeof(record->file), "%s", value);
-                } else
+                else if (strcmp(key, "partition") == 0)
+                        r = sd_bus_message_read(message, "v", "s", &texts.partition);
+                else if (strcmp(key, "version") == 0)
+                        r = sd_bus_message_read(message, "v", "s", &texts.version);
+                else if (strcmp(key, "file") == 0)
+                        r = sd_bus_message_read(message, "v", "s", &texts.file);
+                else
                         return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Unknown option \"%s\".", key);
                 if (r < 0)
                         return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Option \"%s\" has the wrong type.", key);
@@ -145,7 +211,9 @@ static int read_firmware_options(sd_bus_message *message, struct firmware_record
                 if (r < 0)
                         return r;
         }
-        return r < 0 ? r : sd_bus_message_exit_container(message);
+        if (r >= 0)
+                r = sd_bus_message_exit_container(message);
+        return r < 0 ? r : check_texts(&texts, record, error);
 }
 
 /* The partition of the board whose file has this name; else the firmware's. */
@@ -219,6 +287,9 @@ static const struct board *board_of_firmware(struct bus *bus, const struct firmw
 
                 if (!digest_equal(&known->digest, &record->digest) || !partition || partition->role != PARTITION_FIRMWARE)
                         continue;
+                /* What somebody once tried stands in nobody's way. */
+                if (is_own(known))
+                        continue;
                 if (strcmp(known->board, record->board) == 0)
                         return NULL;
                 other = board;
@@ -240,6 +311,67 @@ static const struct firmware_record *known_firmware(struct bus *bus, const struc
         return NULL;
 }
 
+/* For who shows what is in the store. */
+static void tell_firmware(struct bus *bus, const char *signal, const char *id)
+{
+        (void)sd_bus_emit_signal(bus->connection, BUS_PATH, BUS_MANAGER_INTERFACE, signal, "s", id);
+        defer_call(&bus->prepare);
+}
+
+/* What is taken out is taken out by its digest: for whatever board it is there. */
+static bool has_a_name(const struct store *store, const struct digest *digest)
+{
+        for (size_t i = 0; i < store_count(store); i++)
+                if (digest_equal(&store_nth(store, i)->digest, digest) && !is_own(store_nth(store, i)))
+                        return true;
+        return false;
+}
+
+/* Whoever may update a camera may not fill the store: what he brought along is kept as long as it is needed, and a little longer. */
+static void forget_old_ones(struct bus *bus)
+{
+        struct store *store = context_of(bus)->store;
+
+        for (;;) {
+                const struct firmware_record *oldest = NULL;
+                char id[7 + DIGEST_HEX_SIZE] = "sha256:";
+                size_t n = 0;
+
+                for (size_t i = 0; i < store_count(store); i++) {
+                        const struct firmware_record *record = store_nth(store, i);
+
+                        if (!is_own(record) || has_a_name(store, &record->digest))
+                                continue;
+                        n++;
+                        if (!oldest || record->added < oldest->added)
+                                oldest = record;
+                }
+                if (n <= OWN_MAX)
+                        return;
+                digest_to_hex(&oldest->digest, id + 7);
+                if (store_remove_firmware(store, &oldest->digest) < 0)
+                        return;
+                tell_firmware(bus, "FirmwareRemoved", id);
+        }
+}
+
+static void make_request(struct adding *adding, const char *id)
+{
+        struct camera *camera = bus_camera_of_path(adding->bus, sd_bus_message_get_path(adding->message));
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
+        struct request_result result;
+
+        if (!camera) {
+                (void)sd_bus_reply_method_errorf(adding->message, SD_BUS_ERROR_UNKNOWN_OBJECT, "The camera is gone.");
+                return;
+        }
+        adding->request.firmware = id;
+        registry_request(camera->registry, camera, &adding->request, &result);
+        if (bus_reply_request(adding->bus, adding->message, &result, &error) < 0)
+                (void)sd_bus_reply_method_error(adding->message, &error);
+        forget_old_ones(adding->bus);
+}
+
 /* Said when it is true: a daemon that is killed after this has the image. */
 static void on_durable(void *userdata, int error)
 {
@@ -252,7 +384,11 @@ static void on_durable(void *userdata, int error)
         else {
                 log_info("firmware store: %s %s %s (%u bytes)", adding->record.board, adding->record.partition,
                          adding->record.version, adding->record.size);
-                (void)sd_bus_reply_method_return(adding->message, "s", id);
+                tell_firmware(adding->bus, "FirmwareAdded", id);
+                if (adding->requests)
+                        make_request(adding, id);
+                else
+                        (void)sd_bus_reply_method_return(adding->message, "s", id);
                 registry_firmware_added(adding->bus->registry);
         }
         defer_call(&adding->bus->prepare);
@@ -271,12 +407,12 @@ static void on_added(void *userdata, int error)
                 on_durable(adding, error);
 }
 
-static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *bytes, size_t size, sd_bus_error *error)
+/* adding: its record says what is known, and its request if there is one.  Taken over if this succeeds. */
+static int add_bytes(struct bus *bus, sd_bus_message *message, struct adding *adding, const char *board_name, const uint8_t *bytes, size_t size,
+                     sd_bus_error *error)
 {
-        _cleanup_free_ struct adding *adding = calloc(1, sizeof(*adding));
         const struct board *board = NULL, *other;
         const struct firmware_record *known;
-        const char *board_name = NULL;
         const uint8_t *data;
         enum image_fault fault;
         struct image image;
@@ -284,14 +420,9 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
         bool found;
         int r;
 
-        if (!adding)
-                return -ENOMEM;
-        r = read_firmware_options(message, &adding->record, &board_name, error);
-        if (r < 0)
-                return r;
         fault = image_parse(&image, bytes, size, adding->record.file[0] ? adding->record.file : NULL);
         if (fault != IMAGE_FINE)
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "%s: %s", image_fault_to_string(fault), image_fault_advice(fault));
+                return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "%s: %s", image_fault_to_string(fault), image_fault_advice(fault));
         r = find_board(bus, &image, board_name, &adding->record, &board, error);
         if (r < 0 || !board)
                 return r;
@@ -303,7 +434,7 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
         if (!found)
                 return sd_bus_error_setf(error, BUS_ERROR_UNKNOWN_PARTITION, "%s has no partition %s.", board->name, adding->record.partition);
         if (fault != IMAGE_FINE)
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "%s for the %s of %s: %s", image_fault_to_string(fault),
+                return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "%s for the %s of %s: %s", image_fault_to_string(fault),
                                          adding->record.partition, board->name, image_fault_advice(fault));
         snprintf(adding->record.board, sizeof(adding->record.board), "%s", board->id);
         adding->record.added = loop_wall_clock(bus->loop);
@@ -311,7 +442,7 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
         adding->record.size = (uint32_t)data_size;
         other = board_of_firmware(bus, &adding->record);
         if (other)
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "These bytes are known as the %s of %s, not of %s. "
+                return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "These bytes are known as the %s of %s, not of %s. "
                                          "If that is wrong, take it out first: camrescue firmware remove.", adding->record.partition,
                                          other->name, board->name);
         known = adding->record.version[0] ? NULL : known_firmware(bus, &adding->record);
@@ -321,7 +452,7 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
                 char hex[DIGEST_HEX_SIZE];
 
                 digest_to_hex(&adding->record.digest, hex);
-                snprintf(adding->record.version, sizeof(adding->record.version), "custom:%.12s", hex);
+                snprintf(adding->record.version, sizeof(adding->record.version), "%s%.12s", adding->requests ? OWN_PREFIX : "custom:", hex);
                 adding->record.stable = false;
         }
         adding->bus = bus;
@@ -332,8 +463,52 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, const uint8_t *by
                 return sd_bus_error_setf(error, BUS_ERROR_FAILED, "It could not be stored: %s.", strerror(-r));
         }
         LIST_INSERT_HEAD(&bus->addings, adding, link);
-        adding = NULL;                  /* on_added()'s now */
-        return 1;
+        return 1;                       /* it is on_added()'s now */
+}
+
+static int add_sealed(struct bus *bus, sd_bus_message *message, struct adding *adding, const char *board_name, int fd, sd_bus_error *error)
+{
+        struct stat st;
+        void *bytes;
+        int seals, r;
+
+        /* Sealed, so that it neither hangs nor changes nor shrinks under us. */
+        seals = fcntl(fd, F_GET_SEALS);
+        if (seals < 0 || (seals & (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)) != (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK))
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Only a memfd sealed against write, grow and shrink is taken.");
+        if (fstat(fd, &st) < 0 || st.st_size <= 0)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "The image is empty.");
+        if ((uint64_t)st.st_size > FIRMWARE_MAX)
+                return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "The image is larger than 64 MiB.");
+        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        if (bytes == MAP_FAILED)
+                return -errno;
+        r = add_bytes(bus, message, adding, board_name, bytes, (size_t)st.st_size, error);
+        (void)munmap(bytes, (size_t)st.st_size);
+        return r;
+}
+
+int bus_request_with_image(sd_bus_message *message, struct camera *camera, const struct request *request, const struct bus_image *image,
+                           sd_bus_error *error)
+{
+        const char *board = request->board ?: camera->board ? camera->board->id : NULL;
+        _cleanup_free_ struct adding *adding = NULL;
+        int r;
+
+        if (!board)
+                return sd_bus_error_setf(error, BUS_ERROR_UNKNOWN_BOARD, "It is not known which board it is, and so not whose image this is.");
+        adding = calloc(1, sizeof(*adding));
+        if (!adding)
+                return -ENOMEM;
+        adding->requests = true;
+        adding->request = *request;
+        r = check_texts(&(struct firmware_texts){ .partition = image->partition, .file = image->file }, &adding->record, error);
+        if (r < 0)
+                return r;
+        r = add_sealed(bus_of_message(message), message, adding, board, image->fd, error);
+        if (r >= 0)
+                adding = NULL;
+        return r;
 }
 
 /* The images are stored all the same. */
@@ -352,10 +527,9 @@ void bus_forget_addings(struct bus *bus)
 
 static int on_add_firmware(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
-        struct bus *bus = userdata;
-        struct stat st;
-        void *bytes;
-        int fd, seals, r;
+        _cleanup_free_ struct adding *adding = NULL;
+        const char *board = NULL;
+        int fd, r;
 
         r = bus_check_access(message, ACCESS_MANAGE, error);
         if (r <= 0)
@@ -363,19 +537,14 @@ static int on_add_firmware(sd_bus_message *message, void *userdata, sd_bus_error
         r = sd_bus_message_read(message, "h", &fd);
         if (r < 0)
                 return r;
-        /* Sealed, so that it neither hangs nor changes nor shrinks under us. */
-        seals = fcntl(fd, F_GET_SEALS);
-        if (seals < 0 || (seals & (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK)) != (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK))
-                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Only a memfd sealed against write, grow and shrink is taken.");
-        if (fstat(fd, &st) < 0 || st.st_size <= 0)
-                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "The image is empty.");
-        if ((uint64_t)st.st_size > FIRMWARE_MAX)
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "The image is larger than 64 MiB.");
-        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (bytes == MAP_FAILED)
-                return -errno;
-        r = add_bytes(bus, message, bytes, (size_t)st.st_size, error);
-        (void)munmap(bytes, (size_t)st.st_size);
+        adding = calloc(1, sizeof(*adding));
+        if (!adding)
+                return -ENOMEM;
+        r = read_firmware_options(message, &adding->record, &board, error);
+        if (r >= 0)
+                r = add_sealed(userdata, message, adding, board, fd, error);
+        if (r >= 0)
+                adding = NULL;
         return r;
 }
 
@@ -418,6 +587,7 @@ static int on_list_firmware(sd_bus_message *message, void *userdata, sd_bus_erro
 static int on_remove_firmware(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
         struct bus *bus = userdata;
+        char taken[7 + DIGEST_HEX_SIZE] = "sha256:";
         struct digest digest;
         const char *id;
         int r;
@@ -435,6 +605,8 @@ static int on_remove_firmware(sd_bus_message *message, void *userdata, sd_bus_er
                 return sd_bus_error_setf(error, BUS_ERROR_NO_SUCH, "No such image in the store.");
         if (r < 0)
                 return sd_bus_error_setf(error, BUS_ERROR_FAILED, "It could not be removed: %s.", strerror(-r));
+        digest_to_hex(&digest, taken + 7);      /* as ListFirmware and FirmwareAdded spell it, however the caller did */
+        tell_firmware(bus, "FirmwareRemoved", taken);
         return sd_bus_reply_method_return(message, "");
 }
 
@@ -475,6 +647,8 @@ const sd_bus_vtable bus_manager_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD_WITH_NAMES("Update", "aoa{sv}", SD_BUS_PARAM(cameras) SD_BUS_PARAM(options), "a(oosss)",
                                  SD_BUS_PARAM(plan), on_update, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Recover", "aoa{sv}", SD_BUS_PARAM(cameras) SD_BUS_PARAM(options), "a(oosss)",
+                                 SD_BUS_PARAM(plan), on_recover, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("AddFirmware", "ha{sv}", SD_BUS_PARAM(fd) SD_BUS_PARAM(options), "s",
                                  SD_BUS_PARAM(id), on_add_firmware, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("ListFirmware", "",, "aa{sv}", SD_BUS_PARAM(firmware), on_list_firmware,
@@ -484,6 +658,8 @@ const sd_bus_vtable bus_manager_vtable[] = {
         SD_BUS_METHOD_WITH_NAMES("ReloadConfig", "",, "u", SD_BUS_PARAM(wrong), on_reload_config, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_METHOD_WITH_NAMES("Inhibit", "oss", SD_BUS_PARAM(camera) SD_BUS_PARAM(who) SD_BUS_PARAM(why), "h",
                                  SD_BUS_PARAM(fd), bus_on_inhibit, SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_SIGNAL_WITH_NAMES("FirmwareAdded", "s", SD_BUS_PARAM(id), 0),
+        SD_BUS_SIGNAL_WITH_NAMES("FirmwareRemoved", "s", SD_BUS_PARAM(id), 0),
         SD_BUS_PROPERTY("Version", "s", get_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("ApiVersion", "u", get_api_version, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         SD_BUS_PROPERTY("AutomaticRecovery", "b", get_automatic, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE),

@@ -55,7 +55,7 @@ static int on_cancel(sd_bus_message *message, void *userdata, sd_bus_error *erro
         if (r <= 0)
                 return r < 0 ? r : 1;
         if (!update->camera || registry_cancel(update->camera->registry, update) == -EALREADY)
-                return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Update %s has ended.", update->record.id);
+                return sd_bus_error_setf(error, BUS_ERROR_NOTHING_TO_DO, "Update %s has ended.", update->record.id);
         return sd_bus_reply_method_return(message, "");
 }
 
@@ -67,10 +67,13 @@ static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error
         r = bus_check_access(message, ACCESS_UPDATE, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
+        r = bus_read_no_options(message, error);
+        if (r < 0)
+                return r;
         if (!update->camera || update->camera->update != update)
                 return sd_bus_error_setf(error, BUS_ERROR_REFUSED, "Update %s is not the last one of its camera: retry that.",
                                          update->record.id);
-        return bus_retry(message, update->camera);
+        return bus_retry(message, update->camera, error);
 }
 
 #define P(name, type, getter) SD_BUS_PROPERTY(name, type, getter, 0, SD_BUS_VTABLE_PROPERTY_EMITS_CHANGE)
@@ -78,8 +81,8 @@ static int on_retry(sd_bus_message *message, void *userdata, sd_bus_error *error
 const sd_bus_vtable bus_update_vtable[] = {
         SD_BUS_VTABLE_START(0),
         SD_BUS_METHOD("Cancel", "", "", on_cancel, SD_BUS_VTABLE_UNPRIVILEGED),
-        SD_BUS_METHOD_WITH_NAMES("Retry", "",, "oss", SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_retry,
-                                 SD_BUS_VTABLE_UNPRIVILEGED),
+        SD_BUS_METHOD_WITH_NAMES("Retry", "a{sv}", SD_BUS_PARAM(options), "oss",
+                                 SD_BUS_PARAM(update) SD_BUS_PARAM(action) SD_BUS_PARAM(text), on_retry, SD_BUS_VTABLE_UNPRIVILEGED),
         SD_BUS_PROPERTY("Id", "s", get_id, 0, SD_BUS_VTABLE_PROPERTY_CONST),
         P("Camera", "o", get_camera),
         P("Firmware", "s", get_firmware),

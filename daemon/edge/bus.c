@@ -22,9 +22,8 @@
 
 /* An object with news to tell. */
 struct dirty {
-        const void *object;             /* camera, update, or the bus for the manager; only compared */
+        struct told *told;
         char path[BUS_PATH_MAX];
-        const char *interface;
 };
 
 /* --- paths --- */
@@ -197,6 +196,27 @@ static void on_io(void *userdata, unsigned events)
         on_prepare(userdata);
 }
 
+/* Who reads what has changed since it was told last knows more than who only listens. */
+static void note_reading(struct bus *bus, sd_bus_message *message)
+{
+        const char *path = sd_bus_message_get_path(message), *interface, *property = NULL;
+        bool all = sd_bus_message_is_method_call(message, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects") > 0;
+
+        if (bus->n_dirty == 0)
+                return;
+        if (!all) {
+                if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", "Get") > 0) {
+                        if (sd_bus_message_read(message, "ss", &interface, &property) < 0)
+                                property = NULL;
+                        (void)sd_bus_message_rewind(message, true);
+                } else if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", "GetAll") <= 0)
+                        return;
+        }
+        for (size_t i = 0; i < bus->n_dirty; i++)
+                if (all || strcmp(bus->dirty[i].path, path) == 0)
+                        told_read(bus->dirty[i].told, bus->connection, property);
+}
+
 /* Everything that comes, before it is dispatched. */
 static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
@@ -204,6 +224,7 @@ static int on_message(sd_bus_message *message, void *userdata, sd_bus_error *err
 
         bus_sweep_askings(bus, message);
         if (sd_bus_message_is_method_call(message, NULL, NULL) > 0) {
+                note_reading(bus, message);
                 bus->n_questions++;
                 bus->events->on_question(bus->userdata);
         }
@@ -237,6 +258,18 @@ static void flush_later(struct bus *bus)
         timer_set(&bus->flush, bus->n_telling > 0 || next <= now ? 0 : next - now);
 }
 
+static void tell(struct bus *bus, const struct dirty *dirty)
+{
+        char *names[TOLD_MAX + 1];
+        uint32_t properties;
+
+        if (told_take(dirty->told, bus->connection, &properties) < 0 || properties == 0)
+                return;                 /* without memory the next change tries again */
+        told_names(dirty->told, properties, names);
+        if (sd_bus_emit_properties_changed_strv(bus->connection, dirty->path, dirty->told->interface, names) < 0)
+                told_again(dirty->told, properties);
+}
+
 /* A hundred cameras' news at once would keep the loop from a camera that has a second and a half. */
 static void on_flush(void *userdata)
 {
@@ -251,7 +284,7 @@ static void on_flush(void *userdata)
                 return;
         n = MIN(bus->n_telling, (size_t)NEWS_AT_ONCE);
         for (size_t i = 0; i < n; i++)
-                (void)sd_bus_emit_properties_changed_strv(bus->connection, bus->dirty[i].path, bus->dirty[i].interface, NULL);
+                tell(bus, &bus->dirty[i]);
         forget(bus, 0, n);
         if (bus->n_dirty > 0)
                 flush_later(bus);
@@ -262,13 +295,39 @@ static void on_flush(void *userdata)
 static bool is_marked(const struct bus *bus, const void *object)
 {
         for (size_t i = 0; i < bus->n_dirty; i++)
-                if (bus->dirty[i].object == object)
+                if (bus->dirty[i].told->object == object)
                         return true;
         return false;
 }
 
-static void mark(struct bus *bus, const void *object, const char *path, const char *interface)
+/* From here on it is known what listeners know: it was announced, or who begins to listen reads it. */
+static struct told *told_of(struct bus *bus, void *object, const char *interface, const sd_bus_vtable *vtable)
 {
+        struct told *told;
+
+        LIST_FOREACH(told, &bus->told, link)
+                if (told->object == object)
+                        return told;
+        if (told_new(bus->connection, interface, vtable, object, &told) < 0)
+                return NULL;
+        LIST_INSERT_HEAD(&bus->told, told, link);
+        return told;
+}
+
+static struct told *told_of_camera(struct bus *bus, struct camera *camera)
+{
+        return told_of(bus, camera, BUS_CAMERA_INTERFACE, bus_camera_vtable);
+}
+
+static struct told *told_of_update(struct bus *bus, struct update *update)
+{
+        return told_of(bus, update, BUS_UPDATE_INTERFACE, bus_update_vtable);
+}
+
+static void mark(struct bus *bus, struct told *told, const char *path)
+{
+        if (!told)
+                return;
         if (bus->n_dirty == bus->max_dirty) {
                 size_t max = bus->max_dirty ? bus->max_dirty * 2 : 8;
                 struct dirty *grown = reallocarray(bus->dirty, max, sizeof(*grown));
@@ -278,19 +337,27 @@ static void mark(struct bus *bus, const void *object, const char *path, const ch
                 bus->dirty = grown;
                 bus->max_dirty = max;
         }
-        bus->dirty[bus->n_dirty].object = object;
-        bus->dirty[bus->n_dirty].interface = interface;
+        bus->dirty[bus->n_dirty].told = told;
         snprintf(bus->dirty[bus->n_dirty].path, sizeof(bus->dirty[0].path), "%s", path);
         bus->n_dirty++;
         if (!timer_is_set(&bus->flush))
                 flush_later(bus);
 }
 
-static void unmark(struct bus *bus, const void *object)
+/* It is gone. */
+static void withdraw(struct bus *bus, const void *object)
 {
+        struct told *told;
+
         for (size_t i = 0; i < bus->n_dirty; i++)
-                if (bus->dirty[i].object == object) {
+                if (bus->dirty[i].told->object == object) {
                         forget(bus, i, 1);
+                        break;
+                }
+        LIST_FOREACH(told, &bus->told, link)
+                if (told->object == object) {
+                        LIST_REMOVE(told, link);
+                        (void)told_free(told);
                         return;
                 }
 }
@@ -301,6 +368,7 @@ static void on_camera_added(void *userdata, struct camera *camera)
         char path[BUS_PATH_MAX];
 
         (void)sd_bus_emit_object_added(bus->connection, bus_camera_path(camera, path));
+        (void)told_of_camera(bus, camera);
         defer_call(&bus->prepare);
 }
 
@@ -309,7 +377,7 @@ static void on_camera_changed(void *userdata, struct camera *camera)
         char path[BUS_PATH_MAX];
 
         if (!is_marked(userdata, camera))
-                mark(userdata, camera, bus_camera_path(camera, path), BUS_CAMERA_INTERFACE);
+                mark(userdata, told_of_camera(userdata, camera), bus_camera_path(camera, path));
 }
 
 static void on_camera_removed(void *userdata, struct camera *camera)
@@ -317,7 +385,7 @@ static void on_camera_removed(void *userdata, struct camera *camera)
         struct bus *bus = userdata;
         char path[BUS_PATH_MAX];
 
-        unmark(bus, camera);
+        withdraw(bus, camera);
         (void)sd_bus_emit_object_removed(bus->connection, bus_camera_path(camera, path));
         defer_call(&bus->prepare);
 }
@@ -328,6 +396,7 @@ static void on_update_added(void *userdata, struct update *update)
         char path[BUS_PATH_MAX];
 
         (void)sd_bus_emit_object_added(bus->connection, bus_update_path(update, path));
+        (void)told_of_update(bus, update);
         defer_call(&bus->prepare);
 }
 
@@ -336,7 +405,7 @@ static void on_update_changed(void *userdata, struct update *update)
         char path[BUS_PATH_MAX];
 
         if (!is_marked(userdata, update))
-                mark(userdata, update, bus_update_path(update, path), BUS_UPDATE_INTERFACE);
+                mark(userdata, told_of_update(userdata, update), bus_update_path(update, path));
 }
 
 static void on_update_removed(void *userdata, struct update *update)
@@ -344,7 +413,7 @@ static void on_update_removed(void *userdata, struct update *update)
         struct bus *bus = userdata;
         char path[BUS_PATH_MAX];
 
-        unmark(bus, update);
+        withdraw(bus, update);
         (void)sd_bus_emit_object_removed(bus->connection, bus_update_path(update, path));
         defer_call(&bus->prepare);
 }
@@ -352,7 +421,7 @@ static void on_update_removed(void *userdata, struct update *update)
 void bus_manager_changed(struct bus *bus)
 {
         if (!is_marked(bus, bus))
-                mark(bus, bus, BUS_PATH, BUS_MANAGER_INTERFACE);
+                mark(bus, told_of(bus, bus, BUS_MANAGER_INTERFACE, bus_manager_vtable), BUS_PATH);
 }
 
 static void on_inhibitors_changed(void *userdata)
@@ -372,7 +441,16 @@ static const struct registry_observer observer = {
 
 /* --- options --- */
 
-static int read_option(sd_bus_message *message, const char *key, unsigned allowed, struct request *request, sd_bus_error *error)
+int bus_option_once(unsigned *seen, unsigned flag, const char *key, sd_bus_error *error)
+{
+        if (*seen & flag)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Option \"%s\" is there twice.", key);
+        *seen |= flag;
+        return 0;
+}
+
+static int read_option(sd_bus_message *message, const char *key, unsigned allowed, unsigned *seen, struct request *request,
+                       struct bus_image *image, sd_bus_error *error)
 {
         static const struct {
                 const char *key;
@@ -385,6 +463,10 @@ static int read_option(sd_bus_message *message, const char *key, unsigned allowe
                 { "replace-unknown",  BUS_OPTION_REPLACE,  "b" },
                 { "dry-run",          BUS_OPTION_DRY_RUN,  "b" },
                 { "board",            BUS_OPTION_BOARD,    "s" },
+                { "stay",             BUS_OPTION_STAY,     "b" },
+                { "image",            BUS_OPTION_IMAGE,    "h" },
+                { "partition",        BUS_OPTION_IMAGE,    "s" },
+                { "file",             BUS_OPTION_IMAGE,    "s" },
         };
         const char *string = NULL;
         int flag = 0, r;
@@ -392,6 +474,9 @@ static int read_option(sd_bus_message *message, const char *key, unsigned allowe
         for (size_t i = 0; i < ELEMENTSOF(options); i++) {
                 if (strcmp(options[i].key, key) != 0 || !(options[i].flag & allowed))
                         continue;
+                r = bus_option_once(seen, 1u << i, key, error);
+                if (r < 0)
+                        return r;
                 r = sd_bus_message_read(message, "v", options[i].type,
                                         options[i].type[0] == 's' ? (void *)&string : (void *)&flag);
                 if (r < 0)
@@ -413,6 +498,17 @@ static int read_option(sd_bus_message *message, const char *key, unsigned allowe
                 case BUS_OPTION_DRY_RUN:
                         request->dry_run = flag;
                         break;
+                case BUS_OPTION_IMAGE:
+                        if (key[0] == 'i')
+                                image->fd = flag;
+                        else if (key[0] == 'p')
+                                image->partition = string;
+                        else
+                                image->file = string;
+                        break;
+                case BUS_OPTION_STAY:
+                        request->stay = flag;
+                        break;
                 case BUS_OPTION_BOARD:
                         request->board = string;
                         break;
@@ -422,10 +518,14 @@ static int read_option(sd_bus_message *message, const char *key, unsigned allowe
         return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Unknown option \"%s\".", key);
 }
 
-int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, sd_bus_error *error)
+int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *request, struct bus_image *image, sd_bus_error *error)
 {
+        unsigned seen = 0;
         const char *key;
         int r;
+
+        if (image)
+                *image = (struct bus_image){ .fd = -1 };
 
         r = sd_bus_message_enter_container(message, 'a', "{sv}");
         if (r < 0)
@@ -434,7 +534,7 @@ int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *
                 r = sd_bus_message_read(message, "s", &key);
                 if (r < 0)
                         return r;
-                r = read_option(message, key, allowed, request, error);
+                r = read_option(message, key, allowed, &seen, request, image, error);
                 if (r < 0)
                         return r;
                 r = sd_bus_message_exit_container(message);
@@ -443,7 +543,42 @@ int bus_read_request(sd_bus_message *message, unsigned allowed, struct request *
         }
         if (r < 0)
                 return r;
+        if (image && image->fd >= 0 && request->firmware)
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Either \"image\" or \"firmware\".");
+        if (image && image->fd < 0 && (image->partition || image->file))
+                return sd_bus_error_setf(error, BUS_ERROR_INVALID, "\"partition\" and \"file\" are said of an \"image\".");
         return sd_bus_message_exit_container(message);
+}
+
+int bus_read_no_options(sd_bus_message *message, sd_bus_error *error)
+{
+        struct request request = {};
+
+        return bus_read_request(message, /* allowed= */ 0, &request, /* image= */ NULL, error);
+}
+
+/* --- refusals --- */
+
+int bus_refuse(sd_bus_error *error, const struct request_result *result, const char *before)
+{
+        static const char *const names[_REFUSAL_MAX] = {
+                [REFUSAL_BOARD]         = BUS_ERROR_UNKNOWN_BOARD,
+                [REFUSAL_NOT_HANDLED]   = BUS_ERROR_NOT_HANDLED,
+                [REFUSAL_NOT_PROVEN]    = BUS_ERROR_NOT_PROVEN,
+                [REFUSAL_NO_FIRMWARE]   = BUS_ERROR_NO_FIRMWARE,
+                [REFUSAL_IMAGE]         = BUS_ERROR_IMAGE,
+                [REFUSAL_USERS_WORK]    = BUS_ERROR_USERS_WORK,
+                [REFUSAL_UPDATE_OPEN]   = BUS_ERROR_UPDATE_OPEN,
+                [REFUSAL_NOTHING_TO_DO] = BUS_ERROR_NOTHING_TO_DO,
+                [REFUSAL_BUSY]          = BUS_ERROR_BUSY,
+                [REFUSAL_NOT_HELD]      = BUS_ERROR_REFUSED,
+                [REFUSAL_INHIBITED]     = BUS_ERROR_INHIBITED,
+                [REFUSAL_ARGUMENT]      = BUS_ERROR_INVALID,
+                [REFUSAL_NOT_SAVED]     = BUS_ERROR_NOT_SAVED,
+                [REFUSAL_FAILED]        = BUS_ERROR_FAILED,
+        };
+
+        return sd_bus_error_setf(error, names[result->refusal], "%s%s.", before, result->text);
 }
 
 /* --- birth and death --- */
@@ -495,6 +630,11 @@ int bus_new(struct loop *loop, struct registry *registry, const char *address, c
         timer_init(&bus->flush, loop, on_flush, bus);
         defer_init(&bus->prepare, loop, on_prepare, bus);
         (void)registry_observe(registry, &observer, bus);
+        (void)told_of(bus, bus, BUS_MANAGER_INTERFACE, bus_manager_vtable);
+        for (struct camera *camera = registry_first_camera(registry); camera; camera = registry_next_camera(camera))
+                (void)told_of_camera(bus, camera);
+        for (struct update *update = registry_first_update(registry); update; update = registry_next_update(update))
+                (void)told_of_update(bus, update);
         defer_call(&bus->prepare);
         *ret = bus;
         return 0;
@@ -507,13 +647,17 @@ fail:
 
 struct bus *bus_free(struct bus *bus)
 {
+        struct told *told;
+
         if (!bus)
                 return NULL;
         registry_unobserve(bus->registry, &observer);
         bus_forget_inhibitions(bus);
         bus_forget_addings(bus);
+        bus_forget_acceptings(bus);
         bus_forget_tellings(bus);
         bus_forget_releasings(bus);
+        bus_forget_readings(bus);
         bus_forget_askings(bus);
         while (bus->n_dirty > 0)
                 on_flush(bus);          /* the last values are never lost, however many there are */
@@ -525,8 +669,17 @@ struct bus *bus_free(struct bus *bus)
         sd_bus_close(bus->connection);
         sd_bus_unref(bus->connection);
         free(bus->dirty);
+        while ((told = LIST_FIRST(&bus->told))) {
+                LIST_REMOVE(told, link);
+                (void)told_free(told);
+        }
         free(bus);
         return NULL;
+}
+
+bool bus_owes_answers(const struct bus *bus)
+{
+        return !LIST_EMPTY(&bus->acceptings) || !LIST_EMPTY(&bus->addings);
 }
 
 bool bus_leave_name(struct bus *bus)
@@ -534,6 +687,8 @@ bool bus_leave_name(struct bus *bus)
         uint64_t before = bus->n_questions;
         unsigned n = 0;
 
+        if (bus_owes_answers(bus))
+                return false;
         /* What was sent to the name before the bus heard of this is here when the answer is. */
         if (sd_bus_release_name(bus->connection, BUS_NAME) < 0)
                 return true;

@@ -35,6 +35,8 @@ struct bus *bus_free(struct bus *bus);
 int bus_take_name(struct bus *bus);
 /* The configuration is another one: the manager's properties are told again. */
 void bus_manager_changed(struct bus *bus);
-/* Gives it back, to end because nobody needs us.  false: somebody asked something in that moment, was answered, and the name is ours
+/* Somebody waits for an answer that waits for the disk. */
+bool bus_owes_answers(const struct bus *bus);
+/* Gives the name back, to end because nobody needs us.  false: somebody asked something in that moment, was answered, and the name is ours
  * again. */
 bool bus_leave_name(struct bus *bus);

@@ -46,6 +46,8 @@ enum device_action {
         ACTION_CHANGE,
         ACTION_REMOVE,
         ACTION_SERIAL_PORT,             /* of attachment.port; nothing else is known of it */
+        ACTION_OTHER_ADD,               /* a device that does not concern us, at attachment.port */
+        ACTION_OTHER_REMOVE,
 };
 
 struct device_event {
@@ -257,6 +259,11 @@ static void work_on_event(struct device_monitor *monitor, const struct device_ev
         case ACTION_SERIAL_PORT:
                 monitor->callbacks.on_serial_port(monitor->userdata, event->attachment.port);
                 return;
+
+        case ACTION_OTHER_ADD:
+        case ACTION_OTHER_REMOVE:
+                monitor->callbacks.on_other(monitor->userdata, event->attachment.port, event->action == ACTION_OTHER_ADD);
+                return;
         }
 }
 
@@ -272,6 +279,16 @@ static int action_parse(const char *action, enum device_action *ret)
                 *ret = ACTION_CHANGE;
         else
                 return -EINVAL;         /* "bind" and "unbind" say nothing of permissions or presence */
+        return 0;
+}
+
+/* Not ours; but it stands where something did not answer, perhaps, or is a hub. */
+static int other_parse(struct device_monitor *monitor, const char *port, struct device_event *event)
+{
+        if (!monitor->callbacks.on_other || event->action == ACTION_CHANGE)
+                return -EINVAL;
+        event->action = event->action == ACTION_ADD ? ACTION_OTHER_ADD : ACTION_OTHER_REMOVE;
+        (void)snprintf(event->attachment.port, sizeof(event->attachment.port), "%s", port);
         return 0;
 }
 
@@ -292,9 +309,10 @@ static int event_parse(struct device_monitor *monitor, struct udev_device *devic
                 return -EINVAL;
         /* A "remove" that says no ids is looked up in the table like any other. */
         if (ids) {
-                if (product_parse(ids, &vendor, &product, &version) < 0 ||
-                    !monitor->callbacks.is_interesting(monitor->userdata, vendor, product))
+                if (product_parse(ids, &vendor, &product, &version) < 0)
                         return -EINVAL;
+                if (!monitor->callbacks.is_interesting(monitor->userdata, vendor, product))
+                        return other_parse(monitor, port, event);
         } else if (event->action != ACTION_REMOVE) {
                 return -EINVAL;
         }

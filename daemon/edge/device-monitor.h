@@ -26,6 +26,9 @@ struct device_monitor_callbacks {
         void (*on_gone)(void *userdata, const char *port);
         /* udev has finished with a serial port of the USB device at port, whatever device that is.  May be NULL. */
         void (*on_serial_port)(void *userdata, const char *port);
+        /* A device that is not interesting, a hub perhaps, has been enumerated at port, or has left it.  From events only: what was lost or
+         * was there before is not told.  May be NULL. */
+        void (*on_other)(void *userdata, const char *port, bool there);
 };
 
 int device_monitor_new(struct loop *loop, const struct device_monitor_callbacks *callbacks, void *userdata,

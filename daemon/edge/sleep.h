@@ -7,6 +7,11 @@
  * From the announcement until the end of the sleep nothing is begun, and what
  * leaves the bus tells nothing (inhibit.h).
  *
+ * While a camera is written, two more locks block them: a person's suspend is refused,
+ * or asks him, until the camera is whole.  That is a matter of minutes: a camera that is
+ * written for longer than 5 blocks nothing any more.  Where logind does not grant them
+ * (polkit's rule is missing) the delay is all there is.
+ *
  * Without logind nothing happens; it is found when it comes.
  */
 
