@@ -7,6 +7,7 @@
  */
 
 #include <errno.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -74,6 +75,8 @@ static const struct bus_property update_properties[] = {
         { "BytesDone", 't', offsetof(struct update, bytes_done) },
         { "BytesTotal", 't', offsetof(struct update, bytes_total) },
         { "Progress", 'd', offsetof(struct update, progress) },
+        { "Rate", 't', offsetof(struct update, speed) },
+        { "Eta", 't', offsetof(struct update, left) },
         { "Attempt", 'u', offsetof(struct update, attempt) },
         { "Started", 't', offsetof(struct update, started) },
         { "Ended", 't', offsetof(struct update, ended) },
@@ -357,9 +360,13 @@ static uint64_t monotonic(void)
         return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
-static void feed_rate(struct update *update)
+/* It is a duration: it counts from when it was told. */
+static void note_left(struct update *update)
 {
-        rate_feed(&update->rate, monotonic(), update->step, update->bytes_done, update->progress);
+        if (update->left == update->left_before)
+                return;
+        update->left_before = update->left;
+        update->left_at = monotonic();
 }
 
 /* --- reading --- */
@@ -389,7 +396,7 @@ static int interfaces_read(struct bus *bus, sd_bus_message *m, const char *path,
                         if (r >= 0)
                                 r = bus_properties_read(m, update_properties, *ret_update);
                         if (r >= 0)
-                                feed_rate(*ret_update);
+                                note_left(*ret_update);
                 } else {
                         r = sd_bus_message_skip(m, "a{sv}");
                 }
@@ -573,7 +580,7 @@ static int on_properties_changed(struct bus *bus, sd_bus_message *m)
                 r = bus_properties_read(m, update_properties, update);
                 if (r < 0)
                         return r;
-                feed_rate(update);
+                note_left(update);
                 tell(bus, BUS_UPDATE_CHANGED, NULL, update);
                 return reload_if_invalidated(bus, m);
         }
@@ -652,6 +659,24 @@ static int subscribe(struct bus *bus)
 
 /* --- connecting --- */
 
+static bool is_one_of(const char *name, const char *const *names)
+{
+        for (; *names; names++)
+                if (strcmp(*names, name) == 0)
+                        return true;
+        return false;
+}
+
+static bool is_connection_error(const char *name, int r)
+{
+        static const char *const names[] = {
+                SD_BUS_ERROR_DISCONNECTED, SD_BUS_ERROR_IO_ERROR, "System.Error.ECONNRESET", "System.Error.ENOTCONN",
+                "System.Error.EPIPE", "System.Error.ECONNREFUSED", NULL
+        };
+
+        return is_one_of(name, names) || (*name == '\0' && (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -EIO));
+}
+
 static int open_connection(const char *address, const char *host, sd_bus **ret)
 {
         _cleanup_(sd_bus_unrefp) sd_bus *bus = NULL;
@@ -685,6 +710,9 @@ enum exit_code bus_connect(const struct client *client, struct bus **ret)
         if (!bus)
                 return client_fail(client, EXIT_FAILED, "Out of memory.");
         r = open_connection(client->bus_address, client->host, &bus->bus);
+        /* It may end before we have said a word to it. */
+        if (r < 0 && client->host && is_connection_error("", r))
+                return bus_report_error(client, &SD_BUS_ERROR_NULL, r);
         if (r < 0 && client->host)
                 return client_fail(client, EXIT_NO_DAEMON, "Cannot reach %s: %s.", client->host, strerror(-r));
         if (r < 0)
@@ -790,6 +818,21 @@ sd_event *bus_event(struct bus *bus)
         return bus->event;
 }
 
+int bus_catch_stops(struct bus *bus, sd_event_signal_handler_t on_stop, void *userdata)
+{
+        static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
+        sigset_t signals;
+        int r = 0;
+
+        (void)sigemptyset(&signals);
+        for (size_t i = 0; i < ELEMENTSOF(stops); i++)
+                (void)sigaddset(&signals, stops[i]);
+        (void)sigprocmask(SIG_BLOCK, &signals, NULL);
+        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(stops); i++)
+                r = sd_event_add_signal(bus_event(bus), NULL, stops[i], on_stop, userdata);
+        return r;
+}
+
 size_t bus_camera_count(const struct bus *bus)
 {
         return bus->n_cameras;
@@ -820,7 +863,11 @@ const struct update *bus_camera_update(const struct bus *bus, const struct camer
 
 uint64_t bus_update_left(const struct update *update)
 {
-        return rate_left(&update->rate, monotonic());
+        uint64_t passed = monotonic() - update->left_at;
+
+        if (update->left == 0)
+                return 0;
+        return update->left > passed ? rate_seconds(update->left - passed) : 1;
 }
 
 static const struct bus_property daemon_properties[] = {
@@ -875,14 +922,6 @@ int bus_new_call(struct bus *bus, const char *path, const char *interface, const
         return 0;
 }
 
-static bool is_one_of(const char *name, const char *const *names)
-{
-        for (; *names; names++)
-                if (strcmp(*names, name) == 0)
-                        return true;
-        return false;
-}
-
 bool bus_error_is_denied(const char *name)
 {
         static const char *const denied[] = {
@@ -916,16 +955,6 @@ enum exit_code bus_error_code(const char *name)
         if (bus_error_is_denied(name) || is_one_of(name, refused) || strncmp(name, BUS_NAME ".Error.", sizeof(BUS_NAME ".Error.") - 1) == 0)
                 return EXIT_REFUSED;
         return EXIT_FAILED;
-}
-
-static bool is_connection_error(const char *name, int r)
-{
-        static const char *const names[] = {
-                SD_BUS_ERROR_DISCONNECTED, SD_BUS_ERROR_IO_ERROR, "System.Error.ECONNRESET", "System.Error.ENOTCONN",
-                "System.Error.EPIPE", "System.Error.ECONNREFUSED", NULL
-        };
-
-        return is_one_of(name, names) || (*name == '\0' && (r == -ECONNRESET || r == -ENOTCONN || r == -EPIPE || r == -EIO));
 }
 
 enum exit_code bus_report_error(const struct client *client, const sd_bus_error *error, int r)

@@ -50,7 +50,9 @@ struct update {
         uint64_t bytes_done, bytes_total, started, ended;
         double progress;
         uint32_t attempt, units_written, units_total;
-        struct rate rate;               /* worked out here, from the news */
+        uint64_t speed;                 /* bytes per second; 0: not known */
+        uint64_t left;                  /* microseconds, as it was told at left_at (monotonic); 0: not known */
+        uint64_t left_at, left_before;
 };
 
 /* The daemon itself: asked for on its own, since the list of objects does not hold the one that lists. */
@@ -90,6 +92,8 @@ DEFINE_FREEP(bus)
 /* News from now on; only one observer. */
 void bus_observe(struct bus *bus, bus_fn fn, void *userdata);
 sd_event *bus_event(struct bus *bus);
+/* From now on SIGINT, SIGTERM and SIGHUP come to this handler, and end the program no more. */
+int bus_catch_stops(struct bus *bus, sd_event_signal_handler_t on_stop, void *userdata);
 
 size_t bus_camera_count(const struct bus *bus);
 /* Attached ones first, then by port. */
@@ -98,7 +102,7 @@ const struct camera *bus_camera(const struct bus *bus, const char *path);
 const struct update *bus_update(const struct bus *bus, const char *path);
 /* The camera's open or last update; NULL: none. */
 const struct update *bus_camera_update(const struct bus *bus, const struct camera *camera);
-/* Seconds until it is done; 0: not known.  Like its rate, only while cameras are watched. */
+/* Seconds until it is done, as the daemon foretells it, counted down; 0: not known. */
 uint64_t bus_update_left(const struct update *update);
 /* Reported. */
 enum exit_code bus_read_daemon(const struct client *client, struct bus *bus, struct daemon **ret);

@@ -109,7 +109,7 @@ char *update_pace(const struct update *update, bool with_speed)
         if (!update_is_open(update))
                 return strdup("");
         if (with_speed)
-                (void)rate_speed_text(rate_speed(&update->rate), speed);
+                (void)rate_speed_text(update->speed, speed);
         (void)rate_left_text(bus_update_left(update), left);
         return format("%s%s%s%s", speed, *speed && *left ? ", " : "", left, *left ? " left" : "");
 }

@@ -182,8 +182,10 @@ static void known_digest(const char *url, char text[static DIGEST_TEXT])
         text[0] = '\0';
         while (f && getline(&line, &size, f) > 0) {
                 line[strcspn(line, "\n")] = '\0';
-                if (strlen(line) > DIGEST_TEXT && line[DIGEST_TEXT - 1] == ' ' && strcmp(line + DIGEST_TEXT, url) == 0)
-                        (void)snprintf(text, DIGEST_TEXT, "%s", line);
+                if (strlen(line) > DIGEST_TEXT && line[DIGEST_TEXT - 1] == ' ' && strcmp(line + DIGEST_TEXT, url) == 0) {
+                        line[DIGEST_TEXT - 1] = '\0';
+                        memcpy(text, line, DIGEST_TEXT);
+                }
         }
 }
 

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -224,7 +223,7 @@ static void sum_up(struct follower *f)
                         waiting++;
                 else
                         working++;
-                speed += rate_speed(&update->rate);
+                speed += update->speed;
                 left = MAX(left, bus_update_left(update));
         }
         if (n < 2)
@@ -277,7 +276,7 @@ static bool needs_a_hand(const struct follower *f, size_t i)
 {
         const struct camera *camera = bus_camera(f->bus, f->plan->items[i].camera);
 
-        return camera && strcmp(camera->diagnosis, "waiting-for-replug") == 0;
+        return camera && (strcmp(camera->diagnosis, "waiting-for-replug") == 0 || (camera->attached && strcmp(camera->state, "jumper") == 0));
 }
 
 static uint64_t end_of_grace(const struct follower *f, size_t i)
@@ -314,6 +313,9 @@ static void say_progress(struct follower *f, struct plan_item *item, const struc
                 return;
         }
         if (!is_plain(f) || !camera)
+                return;
+        /* It runs, and nothing is known to be in the way yet: what becomes of it is told in this same moment. */
+        if (strcmp(update->step, "waiting") == 0 && strcmp(camera->state, "running") == 0 && !*camera->diagnosis)
                 return;
         doing = camera_doing(camera, update, 10);
         if (!doing || !*doing || (f->printed[i] && strcmp(f->printed[i], doing) == 0)) {
@@ -452,22 +454,14 @@ static size_t list_cameras(void *userdata, const struct camera **cameras, size_t
 
 static int follower_start(struct follower *f, const struct follow_options *options)
 {
-        static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
         sd_event *event = bus_event(f->bus);
         uint64_t now = 0, timeout = options->has_timeout ? options->timeout : UNATTENDED_TIMEOUT_USEC;
-        sigset_t signals;
         int r;
 
         (void)sd_event_now(event, CLOCK_MONOTONIC, &now);
-        (void)sigemptyset(&signals);
-        for (size_t i = 0; i < ELEMENTSOF(stops); i++)
-                (void)sigaddset(&signals, stops[i]);
-        (void)sigprocmask(SIG_BLOCK, &signals, NULL);
-        for (size_t i = 0; i < ELEMENTSOF(stops); i++) {
-                r = sd_event_add_signal(event, NULL, stops[i], on_interrupt, f);
-                if (r < 0)
-                        return r;
-        }
+        r = bus_catch_stops(f->bus, on_interrupt, f);
+        if (r < 0)
+                return r;
         r = sd_event_add_time(event, &f->grace, CLOCK_MONOTONIC, 0, 1000, on_grace, f);
         if (r < 0)
                 return r;
@@ -479,8 +473,10 @@ static int follower_start(struct follower *f, const struct follow_options *optio
                 if (r < 0)
                         return r;
         }
-        if (!f->client->json && f->client->out.moves)
+        if (!f->client->json && f->client->out.moves) {
+                (void)putchar('\n');            /* below the plan */
                 return view_begin(&f->view, f->client, f->bus, list_cameras, f);
+        }
         return 0;
 }
 
@@ -623,7 +619,7 @@ enum exit_code follow_camera_call(struct client *client, struct bus *bus, const 
         return code == EXIT_DONE ? follow(client, bus, &plan, options) : code;
 }
 
-enum exit_code follow_verb(struct client *client, int argc, char **argv, const char *method, bool takes_options)
+enum exit_code follow_verb(struct client *client, int argc, char **argv, const char *method)
 {
         static const struct option options[] = { FOLLOW_OPTIONS, CLIENT_COMMON_OPTIONS };
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
@@ -644,7 +640,7 @@ enum exit_code follow_verb(struct client *client, int argc, char **argv, const c
         if (code != EXIT_DONE)
                 return code;
         r = bus_new_call(bus, camera->path, BUS_CAMERA, method, &call);
-        if (r >= 0 && takes_options)
+        if (r >= 0)
                 r = sd_bus_message_append(call, "a{sv}", 0);
         if (r < 0)
                 return client_fail(client, EXIT_FAILED, "Cannot ask the daemon: %s.", strerror(-r));

@@ -58,5 +58,5 @@ enum exit_code follow(struct client *client, struct bus *bus, struct plan *plan,
 enum exit_code follow_camera_call(struct client *client, struct bus *bus, const struct camera *camera, sd_bus_message *call,
                                   const struct follow_options *options);
 
-/* A whole verb that names one camera and has no options but how to wait. method: of Camera; takes_options: a{sv}, empty. */
-enum exit_code follow_verb(struct client *client, int argc, char **argv, const char *method, bool takes_options);
+/* A whole verb that names one camera and has no options but how to wait. method: of Camera; its a{sv} is empty. */
+enum exit_code follow_verb(struct client *client, int argc, char **argv, const char *method);

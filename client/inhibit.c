@@ -66,15 +66,27 @@ static void take_again(struct hold *hold, size_t i)
                 client_note(hold->client, "camrescue: The daemon has ended, and holds nothing back any more.");
 }
 
-static _Noreturn void run_child(char **command, const sigset_t *mask)
+/* told: where the parent hears why it could not be run; closed unsaid when it could. */
+static _Noreturn void run_child(char **command, const sigset_t *mask, int told)
 {
         int error;
 
         (void)sigprocmask(SIG_SETMASK, mask, NULL);
         (void)execvp(command[0], command);
         error = errno;
-        (void)fprintf(stderr, "camrescue: Cannot run %s: %s.\n", command[0], strerror(error));
-        _exit(error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN);
+        _exit(write(told, &error, sizeof(error)) == (ssize_t)sizeof(error) ? EXIT_CANNOT_RUN : EXIT_FAILED);
+}
+
+/* 0: it runs, or has ended before that, by a signal. */
+static int hear(int told)
+{
+        int error = 0;
+        ssize_t n;
+
+        do
+                n = read(told, &error, sizeof(error));
+        while (n < 0 && errno == EINTR);
+        return n == (ssize_t)sizeof(error) ? error : 0;
 }
 
 /* What a terminal sends goes to the command as well; what a process sends to us is passed on. */
@@ -112,6 +124,7 @@ static enum exit_code wait_for(struct hold *hold, pid_t child)
 static enum exit_code run(struct hold *hold, char **command)
 {
         sigset_t signals, mask;
+        int told[2], error;
         pid_t child;
 
         (void)sigemptyset(&signals);
@@ -124,13 +137,23 @@ static enum exit_code run(struct hold *hold, char **command)
         hold->polls[hold->n] = (struct pollfd){ .fd = signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK), .events = POLLIN };
         if (hold->polls[hold->n].fd < 0)
                 return client_fail(hold->client, EXIT_FAILED, "Cannot wait for signals: %s.", strerror(errno));
+        if (pipe2(told, O_CLOEXEC) < 0)
+                return client_fail(hold->client, EXIT_FAILED, "Cannot run %s: %s.", command[0], strerror(errno));
         (void)fflush(NULL);
         child = fork();
-        if (child < 0)
-                return client_fail(hold->client, EXIT_FAILED, "Cannot run %s: %s.", command[0], strerror(errno));
         if (child == 0)
-                run_child(command, &mask);
-        return wait_for(hold, child);
+                run_child(command, &mask, told[1]);
+        error = child < 0 ? errno : 0;
+        (void)close(told[1]);
+        if (child > 0)
+                error = hear(told[0]);
+        (void)close(told[0]);
+        if (error == 0)
+                return wait_for(hold, child);
+        if (child > 0)
+                (void)waitpid(child, NULL, 0);
+        return client_fail(hold->client, child < 0 ? EXIT_FAILED : (enum exit_code)(error == ENOENT ? EXIT_NOT_FOUND : EXIT_CANNOT_RUN),
+                           "Cannot run %s: %s.", command[0], strerror(error));
 }
 
 static enum exit_code hold_and_run(struct hold *hold, char **names, size_t n_names, char **command)

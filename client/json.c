@@ -72,7 +72,7 @@ static json_t *json_path(const char *path)
         return json_text(strcmp(path, "/") == 0 ? "" : path);
 }
 
-/* What is worked out here: 0 is unknown. */
+/* 0 is unknown. */
 static json_t *json_known(uint64_t value)
 {
         return value > 0 ? json_pack("I", (json_int_t)MIN(value, (uint64_t)INT64_MAX)) : json_null();
@@ -88,7 +88,7 @@ json_t *json_of_update(const struct update *update)
                          "wish", json_text(update->wish), "step", json_text(update->step), "image", json_text(update->image),
                          "bytes_done", (json_int_t)update->bytes_done, "bytes_total", (json_int_t)update->bytes_total,
                          "progress", update->progress >= 0 && update->progress <= 1 ? update->progress : 0.0,
-                         "rate", json_known(rate_speed(&update->rate)), "eta", json_known(bus_update_left(update)),
+                         "rate", json_known(update->speed), "eta", json_known(bus_update_left(update)),
                          "attempt", (int)update->attempt,
                          "started", json_time(update->started), "ended", json_time(update->ended),
                          "result", json_text(update->result), "error", json_text(update->error),

@@ -301,12 +301,13 @@ enum exit_code client_needs_descriptors(const struct client *client, const char 
                            "ssh %s camrescue %s", client->host, client->host, command);
 }
 
-/* Without the library there is no way to say it in JSON. */
+/* Without the library this is all that can be said in JSON. */
 static bool use_json(struct client *client)
 {
         client->json = json_load();
         if (!client->json)
-                (void)fputs("camrescue: The library that writes JSON (jansson, libjansson.so.4) is not installed.\n", stderr);
+                (void)puts("{\"error\":{\"code\":\"failed\",\"message\":\"The library that writes JSON (jansson, libjansson.so.4) is not "
+                           "installed.\"},\"exit\":1}");
         return client->json;
 }
 

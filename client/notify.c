@@ -9,7 +9,6 @@
 #include <ctype.h>
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -29,6 +28,7 @@ struct told {
         char *node;                     /* of this attachment */
         bool attached;
         bool advice;                    /* what is on the screen is what should be done */
+        bool offered;                   /* ... with a button that does it */
         bool seen;                      /* in the daemon's list when it was read last */
         struct note note;
         sd_bus_slot *call;              /* Recover */
@@ -57,7 +57,7 @@ static void finish(struct notify *notify, enum exit_code code)
         struct told *told;
 
         LIST_FOREACH(told, &notify->told, link)
-                if (told->board)
+                if (told->board || told->offered)
                         note_close(&told->note);
         notify->code = code;
         (void)sd_event_exit(bus_event(notify->bus), 0);
@@ -151,17 +151,18 @@ static void set(char **member, const char *value)
 
 /* --- words --- */
 
-/* "bench 7 (OpenMV Cam M7)", "OpenMV Cam M7 at 1-2" */
+/* "bench 7 (OpenMV Cam M7)", "OpenMV Cam M7 at 1-2", "A device at 1-2" */
 static char *name_of(const struct camera *camera)
 {
         const char *board = *camera->board_name ? camera->board_name : *camera->board ? camera->board : "Camera";
+        const char *what = strcmp(camera->mode, "unreadable") == 0 ? "A device" : board;        /* any device may fail so */
         char *name = NULL;
         int n;
 
         if (*camera->label)
                 n = asprintf(&name, "%s (%s)", camera->label, board);
         else if (*camera->port)
-                n = asprintf(&name, "%s at %s", board, camera->port);
+                n = asprintf(&name, "%s at %s", what, camera->port);
         else
                 n = asprintf(&name, "%s", board);
         return n < 0 ? NULL : name;
@@ -216,6 +217,35 @@ static bool awaits_word(const struct camera *camera)
         return camera->attached && (strcmp(camera->diagnosis, "unproven") == 0 || strcmp(camera->diagnosis, "board-unknown") == 0);
 }
 
+#define RECOVER "camrescue recover "
+
+/* It is known which camera it is, and it is left as it is until somebody says so: the button is the command that the advice names.  One
+ * that was looked at and let go (silent) is written to when it is plugged in again. */
+static bool awaits_go(const struct camera *camera)
+{
+        if (awaits_word(camera) || !strstr(camera->advice, RECOVER) || strstr(camera->advice, " --board "))
+                return false;
+        return (camera->attached && strcmp(camera->state, "asking") == 0) || strcmp(camera->state, "silent") == 0;
+}
+
+static bool go_replaces(const struct camera *camera)
+{
+        return strstr(camera->advice, "--replace-unknown") != NULL;
+}
+
+/* The word was taken.  Is it for a hand to go on? */
+static void tell_what_it_takes(struct told *told)
+{
+        const struct camera *camera = bus_camera(told->notify->bus, told->camera);
+        _cleanup_free_ char *name = NULL, *summary = NULL;
+
+        if (!camera || camera->attached)
+                return;
+        name = name_of(camera);
+        if (name && asprintf(&summary, "%s needs a hand", name) >= 0)
+                show(told, summary, "Unplug it and plug it in again: it goes on by itself.", NULL, /* stands= */ true);
+}
+
 static int on_recover_reply(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
         struct told *told = userdata;
@@ -231,17 +261,25 @@ static int on_recover_reply(sd_bus_message *m, void *userdata, sd_bus_error *err
                 why = text;
         if (why)
                 show(told, "It was not recovered", why, NULL, /* stands= */ false);
+        else
+                tell_what_it_takes(told);
         return 0;
 }
 
-static void recover(struct told *told)
+static void recover(struct told *told, bool replace)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
         int r;
 
         r = bus_new_call(told->notify->bus, told->camera, BUS_CAMERA, "Recover", &call);
         if (r >= 0)
-                r = sd_bus_message_append(call, "a{sv}", 1, "board", "s", told->board);
+                r = sd_bus_message_open_container(call, 'a', "{sv}");
+        if (r >= 0 && told->board)
+                r = sd_bus_message_append(call, "{sv}", "board", "s", told->board);
+        if (r >= 0 && replace)
+                r = sd_bus_message_append(call, "{sv}", "replace-unknown", "b", 1);
+        if (r >= 0)
+                r = sd_bus_message_close_container(call);
         if (r >= 0)
                 r = bus_call_async(told->notify->bus, call, on_recover_reply, told, &told->call);
         if (r < 0)
@@ -254,12 +292,15 @@ static void on_action(void *userdata, const char *key)
         const struct camera *camera = bus_camera(told->notify->bus, told->camera);
 
         /* Only for the device that was asked about, as long as it is asked about. */
-        if (!told->board || told->call || !camera || !awaits_word(camera) || strcmp(camera->node, told->node) != 0)
+        if (told->call || !camera || (camera->attached && strcmp(camera->node, told->node) != 0))
+                return;
+        if (!(told->board && awaits_word(camera)) && !(told->offered && awaits_go(camera)))
                 return;
         note_close(&told->note);
         if (strcmp(key, "yes") == 0)
-                recover(told);
+                recover(told, /* replace= */ told->offered && go_replaces(camera));
         set(&told->board, NULL);
+        told->offered = false;
 }
 
 static void ask(struct told *told, const struct camera *camera)
@@ -353,7 +394,9 @@ static bool needs_hand(const struct camera *camera)
 
 static void show_advice(struct told *told, const struct camera *camera, const struct update *update)
 {
+        static const char *const replaces[] = { "yes", "Yes, replace it", "no", "No, leave it", NULL };
         _cleanup_free_ char *name = name_of(camera), *summary = NULL, *advice = camera_advice(camera, update);
+        const char *const *actions = NULL;
 
         if (!name || !advice || (told->text && strcmp(told->text, advice) == 0))
                 return;
@@ -363,7 +406,10 @@ static void show_advice(struct told *told, const struct camera *camera, const st
         }
         set(&told->text, advice);
         capitalise(advice);
-        show(told, summary, advice, NULL, /* stands= */ true);
+        told->offered = awaits_go(camera);
+        if (told->offered)
+                actions = go_replaces(camera) ? replaces : answers;
+        show(told, summary, advice, actions, /* stands= */ true);
 }
 
 static void look_at(struct notify *notify, const struct camera *camera)
@@ -378,12 +424,17 @@ static void look_at(struct notify *notify, const struct camera *camera)
                 /* Another attachment: what was answered does not hold for it, and what was closed may be said again. */
                 set(&told->node, camera->node);
                 set(&told->text, NULL);
-                if (told->board) {
+                if (told->board || told->offered) {
                         set(&told->board, NULL);
+                        told->offered = false;
                         note_close(&told->note);
                 }
         }
         told->attached = camera->attached;
+        if (told->offered && !awaits_go(camera)) {
+                told->offered = false;
+                note_close(&told->note);
+        }
         if (update && !update_is_open(update) && ended_add(notify, update->path) && notify->read)
                 show_end(told, camera, update);
         if (needs_hand(camera)) {
@@ -506,21 +557,6 @@ static int on_stop(sd_event_source *source, const struct signalfd_siginfo *info,
         return 0;
 }
 
-static int handle_signals(struct notify *notify)
-{
-        static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
-        sigset_t signals;
-        int r = 0;
-
-        (void)sigemptyset(&signals);
-        for (size_t i = 0; i < ELEMENTSOF(stops); i++)
-                (void)sigaddset(&signals, stops[i]);
-        (void)sigprocmask(SIG_BLOCK, &signals, NULL);
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(stops); i++)
-                r = sd_event_add_signal(bus_event(notify->bus), NULL, stops[i], on_stop, notify);
-        return r;
-}
-
 enum exit_code verb_notify(struct client *client, int argc, char **argv)
 {
         static const struct option options[] = { CLIENT_COMMON_OPTIONS };
@@ -539,7 +575,7 @@ enum exit_code verb_notify(struct client *client, int argc, char **argv)
         if (code != EXIT_DONE)
                 return code;
         notify.bus = bus;
-        r = handle_signals(&notify);
+        r = bus_catch_stops(bus, on_stop, &notify);
         if (r < 0)
                 return client_fail(client, EXIT_FAILED, "Cannot handle signals: %s.", strerror(-r));
         code = desktop_new(client, bus_event(bus), NOTIFY_NAME, on_session_lost, &notify, &desktop);

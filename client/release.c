@@ -31,6 +31,8 @@ enum exit_code verb_release(struct client *client, int argc, char **argv)
         if (code != EXIT_DONE)
                 return code;
         r = bus_new_call(bus, camera->path, BUS_CAMERA, "Release", &call);
+        if (r >= 0)
+                r = sd_bus_message_append(call, "a{sv}", 0);
         if (r < 0)
                 return client_fail(client, EXIT_FAILED, "Cannot ask the daemon: %s.", strerror(-r));
         if (bus_call(bus, call, &error, &reply) != EXIT_DONE)

@@ -9,5 +9,5 @@
 
 enum exit_code verb_restore(struct client *client, int argc, char **argv)
 {
-        return follow_verb(client, argc, argv, "Restore", /* takes_options= */ true);
+        return follow_verb(client, argc, argv, "Restore");
 }

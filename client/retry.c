@@ -9,5 +9,5 @@
 
 enum exit_code verb_retry(struct client *client, int argc, char **argv)
 {
-        return follow_verb(client, argc, argv, "Retry", /* takes_options= */ false);
+        return follow_verb(client, argc, argv, "Retry");
 }

@@ -20,6 +20,8 @@
 #include "base/cleanup.h"
 #include "client/text.h"
 
+#define FILE_NAME_MAX 63                /* bytes that the daemon keeps */
+
 void terminal_resize(struct terminal *terminal, int fd)
 {
         struct winsize size;
@@ -122,6 +124,21 @@ char *text_clean(const char *string, bool utf8)
                 string += n;
         }
         *to = '\0';
+        return clean;
+}
+
+char *text_file_name(const char *name)
+{
+        char *clean = text_clean(name, /* utf8= */ true);
+        size_t length, from;
+
+        if (!clean)
+                return NULL;
+        length = strlen(clean);
+        from = length > FILE_NAME_MAX ? length - FILE_NAME_MAX : 0;
+        while (from > 0 && ((unsigned char)clean[from] & 0xc0) == 0x80)
+                from++;
+        memmove(clean, clean + from, length - from + 1);
         return clean;
 }
 

@@ -29,6 +29,8 @@ void terminal_resize(struct terminal *terminal, int fd);
 /* A copy without control characters, invalid UTF-8 and direction overrides ('?' instead; white space becomes a space);
  * utf8 false: ASCII only.  NULL: no memory. */
 char *text_clean(const char *string, bool utf8);
+/* A file's name as the daemon takes it: clean, and of a long one the end. */
+char *text_file_name(const char *name);
 /* Valid UTF-8, for JSON and D-Bus; otherwise unchanged. */
 char *text_valid(const char *string);
 /* Columns that a clean string takes. */

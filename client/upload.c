@@ -125,8 +125,11 @@ static int append_text(sd_bus_message *m, const char *key, const char *value)
 
 static int fill_call(sd_bus_message *m, int memfd, const struct upload *what)
 {
+        _cleanup_free_ char *file = what->file ? text_file_name(what->file) : NULL;
         int r;
 
+        if (what->file && !file)
+                return -ENOMEM;
         r = sd_bus_message_append_basic(m, 'h', &memfd);
         if (r >= 0)
                 r = sd_bus_message_open_container(m, 'a', "{sv}");
@@ -137,7 +140,7 @@ static int fill_call(sd_bus_message *m, int memfd, const struct upload *what)
         if (r >= 0)
                 r = append_text(m, "version", what->version);
         if (r >= 0)
-                r = append_text(m, "file", what->file);
+                r = append_text(m, "file", file);
         if (r >= 0 && what->stable)
                 r = sd_bus_message_append(m, "{sv}", "stable", "b", 1);
         return r >= 0 ? sd_bus_message_close_container(m) : r;

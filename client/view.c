@@ -133,10 +133,45 @@ static void widen(size_t *width, const char *text)
         *width = MAX(*width, text_width(text));
 }
 
+/* When there is no room for all of them: first who needs a hand, then who is worked on; else in the order they came. */
+static void order_by_need(struct bus *bus, const struct camera **cameras, size_t n)
+{
+        _cleanup_free_ const struct camera **ordered = calloc(n + 1, sizeof(*ordered));
+        size_t used = 0;
+
+        if (!ordered)
+                return;
+        for (int need = 2; need >= 0; need--)
+                for (size_t i = 0; i < n; i++) {
+                        const struct update *update = bus_camera_update(bus, cameras[i]);
+                        int its = *cameras[i]->diagnosis ? 2 : update_is_open(update) ? 1 : 0;
+
+                        if (its == need)
+                                ordered[used++] = cameras[i];
+                }
+        memcpy(cameras, ordered, n * sizeof(*cameras));
+}
+
+/* What is in the way of its room gives way: the rows of cameras to the notes below them, which get half of the screen at most.  Those who have notes
+ * stand first.  Returns how many lines are left. */
+static size_t make_room(char **lines, size_t n_cameras, size_t n, size_t room)
+{
+        size_t n_notes = MIN(n - n_cameras, room / 2), shown = room - n_notes - 1, hidden = n_cameras - shown;
+
+        for (size_t i = shown; i < n_cameras; i++)
+                free(lines[i]);
+        if (asprintf(&lines[shown], "... and %zu more", hidden) < 0)
+                lines[shown] = NULL;
+        for (size_t i = n_cameras + n_notes; i < n; i++)
+                free(lines[i]);
+        memmove(lines + shown + 1, lines + n_cameras, n_notes * sizeof(*lines));
+        return shown + 1 + n_notes;
+}
+
 static void draw(struct view *view)
 {
         const struct terminal *terminal = &view->client->out;
-        size_t max = bus_camera_count(view->bus), max_lines = max + terminal->rows + 2, n, n_cameras, room;
+        size_t max = bus_camera_count(view->bus), max_lines = max + terminal->rows + 2, n, n_cameras, room, rows;
         _cleanup_free_ const struct camera **cameras = calloc(max + 1, sizeof(*cameras));
         _cleanup_free_ char **lines = calloc(max_lines, sizeof(*lines));
         struct widths widths = { .place = 4, .board = 5, .state = 5 };
@@ -147,6 +182,9 @@ static void draw(struct view *view)
         if (!cameras || !lines)
                 return;
         n = view->list(view->userdata, cameras, max);
+        rows = terminal->rows - 1 - (view->remark ? 1 : 0);
+        if (terminal->rows > 3 && n > rows)
+                order_by_need(view->bus, cameras, n);
         for (size_t i = 0; i < n; i++) {
                 widen(&widths.place, place(cameras[i], port, sizeof(port)));
                 widen(&widths.label, cameras[i]->label);
@@ -178,6 +216,8 @@ static void draw(struct view *view)
                         lines[n] = strdup("");
                 n = after;
         }
+        if (terminal->rows > 3 && n_cameras > rows)
+                n = make_room(lines, n_cameras, n, rows);
         /* The remark is of all of them: when not everything fits, it is the last to give way. */
         if (view->remark && n + 1 > terminal->rows - 1 && terminal->rows > 3) {
                 size_t shown = terminal->rows - 3, hidden = n - shown;

@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <string.h>
 
 #include "client/condition.h"
@@ -128,18 +127,11 @@ static int on_interrupt(sd_event_source *source, const struct signalfd_siginfo *
 
 static int start(struct wait *wait, const unsigned long long *timeout)
 {
-        static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
         sd_event *event = bus_event(wait->bus);
         uint64_t now = 0;
-        sigset_t signals;
-        int r = 0;
+        int r;
 
-        (void)sigemptyset(&signals);
-        for (size_t i = 0; i < ELEMENTSOF(stops); i++)
-                (void)sigaddset(&signals, stops[i]);
-        (void)sigprocmask(SIG_BLOCK, &signals, NULL);
-        for (size_t i = 0; r >= 0 && i < ELEMENTSOF(stops); i++)
-                r = sd_event_add_signal(event, NULL, stops[i], on_interrupt, wait);
+        r = bus_catch_stops(wait->bus, on_interrupt, wait);
         if (r >= 0 && timeout) {
                 (void)sd_event_now(event, CLOCK_MONOTONIC, &now);
                 r = sd_event_add_time(event, NULL, CLOCK_MONOTONIC, now + *timeout, 1000, on_timeout, wait);
@@ -161,12 +153,28 @@ static enum exit_code print_json(const struct wait *wait)
                                          "cameras", cameras));
 }
 
+/* It was waited for in vain, and the daemon knows why. */
+static void say_why(const struct wait *wait)
+{
+        for (int i = 0; !wait->client->json && i < wait->n_names; i++) {
+                _cleanup_free_ char *advice = NULL;
+                const struct camera *camera;
+
+                if (camera_match(wait->bus, wait->names[i], &camera) != NAME_FOUND || !*camera->diagnosis)
+                        continue;
+                advice = camera_advice(camera, bus_camera_update(wait->bus, camera));
+                if (advice)
+                        (void)client_fail(wait->client, wait->code, "%s: %s: %s", camera_label(camera), camera->diagnosis, advice);
+        }
+}
+
 static enum exit_code say_end(const struct wait *wait)
 {
         switch (wait->code) {
         case EXIT_NO_DAEMON:
                 return client_fail(wait->client, wait->code, "The connection to the bus was lost, or the daemon makes no sense.");
         case EXIT_NOT_ENDED:
+                say_why(wait);
                 return client_fail(wait->client, wait->code, "It did not come in the time given.");
         case EXIT_INTERRUPTED:
                 return wait->client->json ? client_fail(wait->client, wait->code, "Interrupted.") : wait->code;

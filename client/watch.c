@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <getopt.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -249,21 +248,13 @@ static int on_interrupt(sd_event_source *source, const struct signalfd_siginfo *
 
 static int start(struct watch *watch, const unsigned long long *timeout)
 {
-        static const int stops[] = { SIGINT, SIGTERM, SIGHUP };
         sd_event *event = bus_event(watch->bus);
         uint64_t now = 0;
-        sigset_t signals;
         int r;
 
-        (void)sigemptyset(&signals);
-        for (size_t i = 0; i < ELEMENTSOF(stops); i++)
-                (void)sigaddset(&signals, stops[i]);
-        (void)sigprocmask(SIG_BLOCK, &signals, NULL);
-        for (size_t i = 0; i < ELEMENTSOF(stops); i++) {
-                r = sd_event_add_signal(event, NULL, stops[i], on_interrupt, watch);
-                if (r < 0)
-                        return r;
-        }
+        r = bus_catch_stops(watch->bus, on_interrupt, watch);
+        if (r < 0)
+                return r;
         if (timeout) {
                 (void)sd_event_now(event, CLOCK_MONOTONIC, &now);
                 r = sd_event_add_time(event, NULL, CLOCK_MONOTONIC, now + *timeout, 1000, on_timeout, watch);

@@ -55,7 +55,7 @@ static const struct declared camera_declared[] = {
 
 static const struct declared update_declared[] = {
         { "Id", "s" }, { "Camera", "o" }, { "Firmware", "s" }, { "Reason", "s" }, { "Wish", "s" }, { "Step", "s" }, { "Image", "s" },
-        { "BytesDone", "t" }, { "BytesTotal", "t" }, { "Progress", "d" }, { "Attempt", "u" }, { "Started", "t" }, { "Ended", "t" },
+        { "BytesDone", "t" }, { "BytesTotal", "t" }, { "Progress", "d" }, { "Rate", "t" }, { "Eta", "t" }, { "Attempt", "u" }, { "Started", "t" }, { "Ended", "t" },
         { "Result", "s" }, { "Error", "s" }, { "Message", "s" }, { "UnitsWritten", "u" }, { "UnitsTotal", "u" }, { NULL, NULL },
 };
 
@@ -455,10 +455,10 @@ static const sd_bus_vtable camera_vtable[] = {
         METHOD("Recover", "a{sv}", "oss", on_camera_call),
         METHOD("Restore", "a{sv}", "oss", on_camera_call),
         METHOD("SetLabel", "s", "", on_set_label),
-        METHOD("Retry", "", "oss", on_retry),
+        METHOD("Retry", "a{sv}", "oss", on_retry),
         METHOD("Forget", "b", "", on_forget),
         METHOD("HoldInBootloader", "a{sv}", "", on_hold),
-        METHOD("Release", "", "", on_release),
+        METHOD("Release", "a{sv}", "", on_release),
         METHOD("GetHistory", "u", "a(tss)", on_get_history),
         PROPERTY("UniqueId", "s"), PROPERTY("Key", "s"), PROPERTY("Serial", "s"), PROPERTY("Board", "s"), PROPERTY("BoardName", "s"),
         PROPERTY("Port", "s"), PROPERTY("Attached", "b"), PROPERTY("Mode", "s"), PROPERTY("State", "s"),
@@ -473,7 +473,7 @@ static const sd_bus_vtable update_vtable[] = {
         METHOD("Cancel", "", "", on_cancel),
         PROPERTY("Id", "s"), PROPERTY("Camera", "o"), PROPERTY("Firmware", "s"), PROPERTY("Reason", "s"), PROPERTY("Wish", "s"),
         PROPERTY("Step", "s"), PROPERTY("Image", "s"), PROPERTY("BytesDone", "t"), PROPERTY("BytesTotal", "t"),
-        PROPERTY("Progress", "d"), PROPERTY("Attempt", "u"), PROPERTY("Started", "t"), PROPERTY("Ended", "t"),
+        PROPERTY("Progress", "d"), PROPERTY("Rate", "t"), PROPERTY("Eta", "t"), PROPERTY("Attempt", "u"), PROPERTY("Started", "t"), PROPERTY("Ended", "t"),
         PROPERTY("Result", "s"), PROPERTY("Error", "s"), PROPERTY("Message", "s"), PROPERTY("UnitsWritten", "u"),
         PROPERTY("UnitsTotal", "u"),
         SD_BUS_VTABLE_END
