@@ -18,6 +18,7 @@
 #include <time.h>
 
 #include "base/cleanup.h"
+#include "bench/row.h"
 #include "sim/namespace.h"
 #include "sim/sysfs.h"
 #include "sim/uevent.h"
@@ -222,6 +223,8 @@ int main(void)
         bytes = ((double)mallinfo2().uordblks - bytes) / N_CAMERAS;
 
         (void)printf("1..3\n# scan of %u cameras: %.0f us, by libudev %.0f us\n", N_CAMERAS, ours, theirs);
+        bench_row("scan", ours / theirs <= 1.2, "<= 1.2 x libudev", bench_text("%.1f ms", theirs / 1e3), "%.1f ms, %.2f x", ours / 1e3,
+                  ours / theirs);
         ok &= gate(1, "scan against libudev's", ours / theirs, SCAN_RATIO_MAX, "times");
         ok &= gate(2, "processor time for a device of a burst", event, EVENT_MICROSECONDS_MAX, "us");
         ok &= gate(3, "memory kept for a camera", bytes, BYTES_PER_CAMERA_MAX, "bytes");

@@ -98,7 +98,7 @@ static int bench(bool smoke)
         const double idle = smoke ? 3 : 60;
         struct bench_proc ours[N_STEPS], floor[N_STEPS];
         char program[256], watchdog[32];
-        uint64_t switches, floor_switches, watched, ignored;
+        uint64_t switches, floor_switches, switches_0, switches_100 = 0, watched, ignored, floor_switches_0, floor_switches_100 = 0;
         pid_t daemon, floor_daemon;
         bool settled;
         unsigned expected, threads = 0;
@@ -111,6 +111,7 @@ static int bench(bool smoke)
         settled = settle(daemon);
         bench_proc(daemon, &ours[0]);
         bench_proc(floor_daemon, &floor[0]);
+        switches_0 = switches_in(daemon, floor_daemon, idle, &floor_switches_0);
         attach(steps[1]);
         settled &= settle(daemon);
         bench_proc(daemon, &ours[1]);
@@ -120,6 +121,8 @@ static int bench(bool smoke)
         settled &= smoke || settle(daemon);
         bench_proc(daemon, &ours[2]);
         bench_proc(floor_daemon, &floor[2]);
+        if (!smoke)
+                switches_100 = switches_in(daemon, floor_daemon, idle, &floor_switches_100);
 
         /* The same as a service: systemd's watchdog is answered, and nothing else. */
         (void)bench_end(daemon);
@@ -144,7 +147,22 @@ static int bench(bool smoke)
                   (unsigned long long)switches, (unsigned long long)floor_switches, (smoke ? WATCHDOG_US / 10 : WATCHDOG_US) / 1e6,
                   (unsigned long long)watched);
 
+        bench_row("wakeups-0", switches_0 == 0, "0", bench_text("%llu", (unsigned long long)floor_switches_0), "%llu",
+                  (unsigned long long)switches_0);
+        bench_row("wakeups-100", switches_100 == 0, "0", bench_text("%llu", (unsigned long long)floor_switches_100), "%llu",
+                  (unsigned long long)switches_100);
+        bench_row("threads", threads == 1, "1", bench_text("%u", floor[0].threads), "%u", threads);
+        bench_row("memory-0", ours[0].private_dirty <= PRIVATE_0_MAX, "<= 768 KiB", bench_text("%u KiB", floor[0].private_dirty), "%u KiB",
+                  ours[0].private_dirty);
+        bench_row("rss-0", ours[0].rss <= RSS_0_MAX, "<= 7 MiB", bench_text("%.1f MiB", floor[0].rss / 1024.0), "%.1f MiB",
+                  ours[0].rss / 1024.0);
+        bench_row("memory-camera", per_camera <= PRIVATE_CAMERA_MAX, "<= 4 KiB", bench_text("%.1f KiB", floor_per_camera), "%.1f KiB",
+                  per_camera);
+        bench_row("memory-100", ours[2].private_dirty <= PRIVATE_100_MAX, "<= 1.2 MiB", bench_text("%u KiB", floor[2].private_dirty),
+                  "%u KiB", ours[2].private_dirty);
         (void)bench_check("comes to rest", settled);
+        (void)bench_gate("wakeups without cameras", (double)switches_0, 0, "");
+        (void)bench_gate("wakeups with a hundred", (double)switches_100, 0, "");
         (void)bench_gate("wakeups while idle", (double)switches, 0, "");
         (void)bench_gate("wakeups while idle, with the watchdog's", (double)watched, expected, "");
         (void)bench_gate("threads while idle", threads, 1, "");

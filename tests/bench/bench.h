@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "bench/row.h"
 #include "integration/machine.h"
 
 /* Runs bench() on a machine of its own; smoke: told by --smoke.  trace: the machine writes down every request in the file
@@ -53,6 +54,9 @@ int bench_end(pid_t pid);
 int bench_wait(pid_t pid);
 
 void bench_start_bus(void);
+const char *bench_bus_address(void);
+/* A connection to it of one's own. */
+struct sd_bus *bench_open_bus(void);
 /* On a state directory of this name, ready when this returns. */
 pid_t bench_start_daemon(const char *state, const char *const *environment);
 /* camrescue; returns its exit status, output in the file client.log. */
@@ -64,6 +68,12 @@ struct bench_proc {
         unsigned private_dirty, rss;    /* KiB */
 };
 void bench_proc(pid_t pid, struct bench_proc *ret);
+/* Processor time that it has used, seconds. */
+double bench_cpu(pid_t pid);
+
+/* --- figures --- */
+/* Sorts; the value that this part (0 ... 1) of them does not exceed. */
+double bench_quantile(double *values, size_t n, double part);
 
 /* --- the machine --- */
 struct machine_answer bench_tell(enum machine_verb verb, const char *name, int value);

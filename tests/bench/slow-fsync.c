@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 
 /*
- * A slow disk, for benches: a library to be preloaded, in which every fsync,
- * fdatasync and sync_file_range takes SLOW_FSYNC_MS (default 200) longer.  It
- * changes nothing else and serves no test of correctness.
+ * A slow disk: a library to be preloaded, in which every fsync, fdatasync and
+ * sync_file_range takes SLOW_FSYNC_MS (default 200) longer.  It changes
+ * nothing else.
  */
 
 #define _GNU_SOURCE
