@@ -6,8 +6,9 @@
 # answers come from the simulated camera, never from the program under test.
 # Verbs:
 #
-#     store [VERSION]             a release of every board, in the daemon's store and in $T/release
+#     store [VERSION [BOARD...]]  a release of every board, or of these, in the daemon's store and in $T/release
 #     recall CAMERA...            counters at zero; flash and log as they are now are what is compared with later
+#     recount CAMERA...           the same without the flash: that is compared with what it was when it was recalled
 #     untouched CAMERA...         not one transfer, and its node was not opened
 #     read_only CAMERA...         nothing erased, nothing programmed
 #     peeked_at CAMERA            opened, at most 4 KiB read, and not one request that could have written
@@ -17,14 +18,29 @@
 #     advises NAME WORDS          the client shows these words about it
 
 counter() {
-	sim counters "$1" | grep -o "\"$2\": [0-9]*" | head -n 1 | grep -o '[0-9]*$'
+	local all
+
+	all=$(sim counters "$1")
+	[[ $all =~ \"$2\":\ ([0-9]+) ]] && echo "${BASH_REMATCH[1]}"
 }
 
 # AE3's bootloader is refused, and rightly: it has no place to go.
 store() {
-	sim firmware-folder "$T/release" version="${1:-5.0.0}"
+	local version=${1:-5.0.0} images=22 board
+
+	if [ $# -le 1 ]; then
+		sim firmware-folder "$T/release" version="$version"
+	else
+		shift
+		# Bootloader, firmware and a file system each; of AE3, two of each but the bootloader.
+		images=$((3 * $#))
+		for board; do
+			sim firmware-folder "$T/release" version="$version" board="$board"
+			[ "$board" != AE3 ] || images=$((images + 1))
+		done
+	fi
 	cam firmware import "$T/release" > "$T/import.log" 2>&1
-	[ "$(grep -c '^added ' "$T/import.log")" = 22 ] || { sed 's/^/# /' "$T/import.log"; false; }
+	[ "$(grep -c '^added ' "$T/import.log")" = $images ] || { sed 's/^/# /' "$T/import.log"; false; }
 }
 
 # There is one partition list a board; the simulator says it when it is asked for one that is not there.
@@ -36,11 +52,19 @@ recall() {
 	local camera partition
 
 	for camera; do
-		sim reset-counters "$camera"
 		for partition in $(partitions "$camera"); do
 			sim dump "$camera" "$partition" "$T/recalled-$camera-$partition"
 		done
-		trace_of "$camera" | wc -l > "$T/recalled-$camera"
+	done
+	recount "$@"
+}
+
+recount() {
+	local camera
+
+	sim reset-counters "$@"
+	for camera; do
+		awk -v camera="$camera" '$2 == camera { n++ } END { print n + 0 }' "$T/camsim.log" > "$T/recalled-$camera"
 	done
 }
 
@@ -54,7 +78,7 @@ untouched() {
 	local camera
 
 	for camera; do
-		if [ "$(counter "$camera" transfers)" != 0 ] || trace_of "$camera" | grep -a "usbfs: opened"; then
+		if [ "$(counter "$camera" transfers)" != 0 ] || trace_of "$camera" | grep -aE "usbfs: opened|opened by a program"; then
 			sim counters "$camera"
 			trace_of "$camera" | tail -n 20
 			return 1

@@ -14,14 +14,23 @@
 #     camera NAME BOARD [KEY=VALUE]   a camera as fast as the machine
 #     start_daemon [OPTION...]        a private bus, camrescued, and waits until it is on the bus; stop_daemon, kill_daemon, restart_daemon
 #     configure LINE...               what stands in camrescue.conf; before start_daemon
+#     KERNEL_LOG=1                    the daemon reads what the simulated kernel says
+#     CAMSIM_WRAPPER=(COMMAND...)     before this file is read: by what all of it is run
 #     cam ARGUMENT...                 the client
 #     wait_status CAMERA CONDITION [SECONDS]   state, or state=S mode=M firmware=V diagnosis=D update=E; event driven
 #     status CAMERA KEY               one value of the client's JSON: .state, .update.result
+#     at PORT                         what a port that a test names is called by the kernel: the same, if that is played
 #     port NAME                       where a camera of camsim is, or was last: "1-1"
 #     ok / not_ok NAME                one case; check NAME COMMAND... is either
 #     is NAME HAVE WANTED             compares two strings
+#     exits STATUS NAME COMMAND...    it ends with that; says NAME PATTERN: and that is in what it said
 #     skip_all REASON                 for what a machine lacks
+#     on_vm                           whether the kernel is a real one (below)
+#     quick_machine                   the kernel and udev are quicker than real ones, if they are played
 #     done_testing                    the last line of a test
+#
+# With CAMRESCUE_MACHINE=vm, as root in a virtual machine, the same tests run on its kernel and its systemd, with the package
+# that is installed there: see harness-vm.sh.
 #
 # $T is the test's own directory, removed at the end unless KEEP=1; when a case fails
 # its logs are printed.  There are no sleeps here: whatever is waited for is an event with a deadline.
@@ -35,6 +44,8 @@ export LC_ALL
 source_directory=${CAMRESCUE_SRCDIR:-$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)}
 build_directory=${CAMRESCUE_BUILDDIR:-$source_directory/build}
 camsim=$build_directory/tests/sim/camsim
+camsim_options=()
+[ -n "${CAMSIM_WRAPPER:-}" ] || CAMSIM_WRAPPER=()
 camrescued=${CAMRESCUED:-$build_directory/camrescued}
 camrescue=${CAMRESCUE:-$build_directory/camrescue}
 export CAMRESCUE_SRCDIR=$source_directory CAMRESCUE_BUILDDIR=$build_directory
@@ -43,6 +54,14 @@ skip_all() {
 	echo "1..0 # SKIP $*"
 	exit "${SKIP_STATUS:-0}"
 }
+
+on_vm() {
+	[ "${CAMRESCUE_MACHINE:-}" = vm ]
+}
+if on_vm; then
+	camrescue=/usr/bin/camrescue
+	camsim_options=(--vhci)
+fi
 
 # --- outside: into camsim ---
 
@@ -55,7 +74,7 @@ if [ -z "${CAMSIM_INSIDE:-}" ]; then
 	}
 	trap harness_ended EXIT
 	trap 'exit 143' TERM HUP INT
-	CAMSIM_INSIDE=1 T=$harness_directory "$camsim" --socket "$harness_socket" --trace "$harness_directory/camsim.log" \
+	CAMSIM_INSIDE=1 T=$harness_directory "${CAMSIM_WRAPPER[@]}" "$camsim" "${camsim_options[@]}" --socket "$harness_socket" --trace "$harness_directory/camsim.log" \
 		-- bash "$0" "$@" 2> "$harness_directory/stderr" &
 	wait $!
 	harness_status=$?
@@ -108,6 +127,32 @@ is() {
 	fi
 }
 
+# The output is in the file "out".
+exits() {
+	local wanted=$1 name=$2 have
+	shift 2
+	"$@" > out 2>&1
+	have=$?
+	[ $have -eq "$wanted" ] || sed 's/^/# /' out
+	is "$name" $have "$wanted"
+}
+
+says() {
+	check "$1" grep -qE -- "$2" out
+}
+
+# until_printed FILE GREP-ARGUMENT...: a program has written such a line; told by inotify, within 20 s.
+until_printed() {
+	grep -q -m 1 "${@:2}" < <(exec timeout 20 tail -n +1 --follow "$1" 2> /dev/null)
+}
+
+# A word that is misspelt would check nothing.
+command_not_found_handle() {
+	echo "no such command: $*" >&2
+	kill -TERM $$
+	return 127
+}
+
 done_testing() {
 	# Sanitizers and valgrind tell at the end what was never given back.
 	if [ -n "$daemon_pid" ]; then
@@ -122,7 +167,7 @@ done_testing() {
 print_logs() {
 	local log
 
-	for log in "$T/camrescued.log" "$T/bus.log" "$T/camsim.log"; do
+	for log in "$T/camrescued.log" "$T/bus.log" "$T/camsim.log" "$T/kernel.log"; do
 		[ -s "$log" ] || continue
 		echo "# --- ${log##*/}"
 		tail -n "${LOG_LINES:-40}" "$log" | sed 's/^/# /'
@@ -139,14 +184,23 @@ camera() {
 	sim camera "$@" speed=max
 }
 
+quick_machine() {
+	sim set debounce=20 enumerate=20 udev=1
+}
+
+at() {
+	echo "$1"
+}
+
 port() {
-	sim cameras | sed -n "s/^$1 .* port=\([^ ]*\) .*/\1/p"
+	sim port "$1" 2> /dev/null
 }
 
 # --- the bus ---
 
 bus_pid=
 bus_address=
+bus_options=()
 
 start_bus() {
 	[ -z "$bus_pid" ] || return 0
@@ -177,6 +231,7 @@ start_bus() {
 		exit 99
 	fi
 	rm "$T/bus.ready"
+	bus_options=(--bus-address "$bus_address")
 	export CAMRESCUE_BUS_ADDRESS=$bus_address DBUS_SYSTEM_BUS_ADDRESS=$bus_address
 }
 
@@ -192,6 +247,11 @@ start_daemon() {
 	start_bus
 	[ -e "$T/camrescue.conf" ] || : > "$T/camrescue.conf"
 	mkdir -p "$T/state"
+	if [ -n "${KERNEL_LOG:-}" ]; then
+		kernel_logs=$((kernel_logs + 1))
+		sim kernel-log "$T/kernel-log.$kernel_logs"
+		set -- --kernel-log "$T/kernel-log.$kernel_logs" "$@"
+	fi
 	"${DAEMON_WRAPPER[@]}" "$camrescued" --state-directory "$T/state" --configuration "$T/camrescue.conf" \
 		--boards-directory "$source_directory/boards" --bus-address "$bus_address" --log stderr --debug "$@" \
 		>> "$T/camrescued.log" 2>&1 &
@@ -199,6 +259,7 @@ start_daemon() {
 	wait_for_daemon
 }
 DAEMON_WRAPPER=()
+kernel_logs=0
 
 # Until the name is owned.  The bus tells it: the monitor's match is in place before the owner is asked for.
 wait_for_daemon() {
@@ -258,11 +319,14 @@ restart_daemon() {
 
 cam() {
 	# Otherwise a signal is followed by SIGCONT, which would undo the stop by which LeakSanitizer begins, for ever.
-	timeout --foreground "${CAM_TIMEOUT:-120}" "$camrescue" --bus-address "$bus_address" "$@"
+	timeout --foreground "${CAM_TIMEOUT:-120}" "$camrescue" "${bus_options[@]}" "$@"
 }
 
+# How many times as long as usual things may take: an emulated processor.
+slowness=1
+
 wait_status() {
-	local camera=$1 condition=$2 seconds=${3:-30}
+	local camera=$1 condition=$2 seconds=$((${3:-30} * slowness))
 
 	cam watch --json --until "$condition" --timeout "$seconds" "$camera" > "$T/watch.log" 2>&1 && return 0
 	echo "# $camera is not $condition after $seconds s; it was:"
@@ -307,3 +371,8 @@ stop_all() {
 	fi
 }
 trap stop_all EXIT
+
+if on_vm; then
+	# shellcheck source=tests/integration/harness-vm.sh
+	. "$source_directory/tests/integration/harness-vm.sh"
+fi
