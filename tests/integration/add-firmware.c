@@ -1,35 +1,122 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Gives its standard input to AddFirmware as it is, whatever it is: the client
- * would make a sealed memfd of it.
+ * Gives an image to AddFirmware, or to Camera.Update, in ways that the client
+ * never would: an unsealed one, options that make no sense.  What is refused is
+ * told by the error's name and sentence, on standard error.
  */
 
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <systemd/sd-bus.h>
 #include <unistd.h>
 
-int main(int argc, char *argv[])
+static const char usage[] =
+        "Usage: add-firmware [--seals=LETTERS] [--size=BYTES] [--camera=PATH] BUS-ADDRESS [KEY=TEXT]... < IMAGE\n"
+        "Without --seals standard input is given as it is; else a copy in a memfd, with seals against w(rite), g(row), s(hrink), or n(one),\n"
+        "cut or filled with zeros to --size.\n";
+
+static int seals_of(const char *letters)
 {
-        sd_bus_error error = SD_BUS_ERROR_NULL;
-        sd_bus *bus = NULL;
+        int seals = 0;
+
+        for (; *letters; letters++)
+                seals |= *letters == 'w' ? F_SEAL_WRITE : *letters == 'g' ? F_SEAL_GROW : *letters == 's' ? F_SEAL_SHRINK : 0;
+        return seals;
+}
+
+/* size below 0: as much as there is. */
+static int copy_sealed(int seals, long size)
+{
+        int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+
+        if (fd < 0 || sendfile(fd, STDIN_FILENO, NULL, 64u << 20) < 0 || (size >= 0 && ftruncate(fd, size) < 0) ||
+            fcntl(fd, F_ADD_SEALS, seals) < 0) {
+                perror("add-firmware");
+                exit(2);
+        }
+        return fd;
+}
+
+static int append_options(sd_bus_message *message, const char *camera, int fd, char **options)
+{
+        int r = sd_bus_message_open_container(message, 'a', "{sv}");
+
+        if (r >= 0 && camera)
+                r = sd_bus_message_append(message, "{sv}", "image", "h", fd);
+        for (; *options && r >= 0; options++) {
+                char *value = strchr(*options, '=');
+
+                if (!value)
+                        return -EINVAL;
+                *value++ = '\0';
+                r = sd_bus_message_append(message, "{sv}", *options, "s", value);
+        }
+        return r < 0 ? r : sd_bus_message_close_container(message);
+}
+
+static int call(sd_bus *bus, const char *camera, int fd, char **options, sd_bus_error *error)
+{
+        sd_bus_message *message = NULL;
         int r;
 
-        if (argc != 2) {
-                (void)fprintf(stderr, "Usage: add-firmware BUS-ADDRESS < IMAGE\n");
+        r = sd_bus_message_new_method_call(bus, &message, "org.camrescue1", camera ? camera : "/org/camrescue1",
+                                           camera ? "org.camrescue1.Camera" : "org.camrescue1.Manager", camera ? "Update" : "AddFirmware");
+        if (r >= 0 && !camera)
+                r = sd_bus_message_append(message, "h", fd);
+        if (r >= 0)
+                r = append_options(message, camera, fd, options);
+        if (r >= 0)
+                r = sd_bus_call(bus, message, 0, error, NULL);
+        sd_bus_message_unref(message);
+        return r;
+}
+
+int main(int argc, char *argv[])
+{
+        static const struct option long_options[] = {
+                { "seals", required_argument, NULL, 's' },
+                { "size", required_argument, NULL, 'n' },
+                { "camera", required_argument, NULL, 'c' },
+                {},
+        };
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        const char *camera = NULL, *letters = NULL;
+        int option, fd = STDIN_FILENO, r;
+        sd_bus *bus = NULL;
+        long size = -1;
+
+        while ((option = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
+                if (option == 's')
+                        letters = optarg;
+                else if (option == 'n')
+                        size = strtol(optarg, NULL, 10);
+                else if (option == 'c')
+                        camera = optarg;
+                else
+                        optind = argc;
+        if (optind >= argc) {
+                (void)fputs(usage, stderr);
                 return 2;
         }
+        if (letters)
+                fd = copy_sealed(seals_of(letters), size);
         r = sd_bus_new(&bus);
         if (r >= 0)
-                r = sd_bus_set_address(bus, argv[1]);
+                r = sd_bus_set_address(bus, argv[optind]);
         if (r >= 0)
                 r = sd_bus_set_bus_client(bus, 1);
         if (r >= 0)
                 r = sd_bus_start(bus);
         if (r >= 0)
-                r = sd_bus_call_method(bus, "org.camrescue1", "/org/camrescue1", "org.camrescue1.Manager", "AddFirmware", &error, NULL,
-                                       "ha{sv}", STDIN_FILENO, 1, "board", "s", "M7");
+                r = call(bus, camera, fd, argv + optind + 1, &error);
         if (r < 0)
-                (void)fprintf(stderr, "%s\n", error.message ? error.message : "failed");
+                (void)fprintf(stderr, "%s: %s\n", error.name ? error.name : strerror(-r), error.message ? error.message : "");
         sd_bus_error_free(&error);
         sd_bus_flush_close_unref(bus);
         return r < 0;

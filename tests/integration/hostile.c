@@ -8,10 +8,13 @@
  *     hostile ADDRESS flood N MEMBER           N calls whose answers are never read, then says "sent" and stays until its input ends.
  *                                              MEMBER: Get, GetManagedObjects, ListFirmware, mixed
  *     hostile ADDRESS vanish N CALL CAMERA     N connections, each of which asks and is gone before the answer.
- *                                              CALL: GetHistory, Inhibit, ReloadConfig, Update
+ *                                              CALL: GetHistory, Inhibit, ReloadConfig, Update, HoldInBootloader, ReadFlash, Release
+ *     hostile ADDRESS audience N N             N clients that read everything and hear every signal, and N that hear, and never read; says
+ *                                              "listening", and with each line on its input that those who read do, until it ends
  *     hostile ADDRESS besiege N                N connections, each with 8 questions that need a permission; says "asked" and stays until its
  *                                              input ends
  *     hostile ADDRESS outlive CAMERA           8 calls of CAMERA.Update, "asked", and when all are answered, one that is to be answered well
+ *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
  *     hostile ADDRESS ping SECONDS N           N calls one after the other; the slowest in ms on standard output, or what failed
  *
  * Exit status 0: the daemon behaved.
@@ -67,6 +70,14 @@ static sd_bus *connect_bus(void)
         must(sd_bus_negotiate_fds(bus, 1), "bus");
         must(sd_bus_start(bus), "bus");
         return bus;
+}
+
+static int must_process(sd_bus *bus)
+{
+        int r = sd_bus_process(bus, NULL);
+
+        must(r, "process");
+        return r;
 }
 
 static sd_bus_message *new_call(sd_bus *bus, const char *path, const char *interface, const char *member)
@@ -391,8 +402,10 @@ static int vanish(unsigned n, const char *what, const char *camera)
                         must(sd_bus_message_append(call, "u", 0), "call");
                 else if (strcmp(what, "Inhibit") == 0)
                         must(sd_bus_message_append(call, "oss", camera, "nobody", "gone"), "call");
-                else if (strcmp(what, "Update") == 0)
+                else if (strcmp(what, "Update") == 0 || strcmp(what, "HoldInBootloader") == 0 || strcmp(what, "Release") == 0)
                         must(sd_bus_message_append(call, "a{sv}", 0), "call");
+                else if (strcmp(what, "ReadFlash") == 0)
+                        must(sd_bus_message_append(call, "a{sv}", 1, "partition", "s", "FIRMWARE"), "call");
                 must(sd_bus_message_set_allow_interactive_authorization(call, 1), "call");
                 must(sd_bus_send(bus, call, &(uint64_t){ 0 }), "send");      /* an answer is wanted, it says */
                 sd_bus_message_unref(call);
@@ -469,6 +482,76 @@ static int outlive(const char *camera)
         return 0;
 }
 
+/* --- audience --- */
+
+static int on_news(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        (void)m;
+        (void)error;
+        ++*(unsigned *)userdata;
+        return 0;
+}
+
+static int audience(unsigned n, unsigned n_deaf)
+{
+        sd_bus **listeners = calloc(n + n_deaf, sizeof(sd_bus *));
+        unsigned heard = 0, ignored = 0;
+        char c;
+
+        if (!listeners)
+                die("memory");
+        for (unsigned i = 0; i < n + n_deaf; i++) {
+                listeners[i] = connect_bus();
+                must(sd_bus_match_signal(listeners[i], NULL, SERVICE, NULL, NULL, NULL, on_news, i < n ? &heard : &ignored), "match");
+                must(sd_bus_call_method(listeners[i], SERVICE, ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL, NULL, ""),
+                     "objects");
+        }
+        (void)printf("listening\n");
+        (void)fflush(stdout);
+        for (;;) {
+                struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+                unsigned before = heard;
+
+                for (unsigned i = 0; i < n; i++)
+                        while (must_process(listeners[i]) > 0)
+                                ;
+                if (poll(&input, 1, heard == before ? 20 : 0) <= 0)
+                        continue;
+                if (read(STDIN_FILENO, &c, 1) != 1)
+                        break;
+                for (unsigned i = 0; i < n; i++)
+                        must(sd_bus_call_method(listeners[i], SERVICE, ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL,
+                                                NULL, ""), "objects");
+                (void)printf("heard %u\n", heard);
+                (void)fflush(stdout);
+        }
+        for (unsigned i = 0; i < n + n_deaf; i++)
+                sd_bus_close_unref(listeners[i]);
+        free(listeners);
+        return 0;
+}
+
+/* --- error --- */
+
+static int print_error(const char *path, const char *interface, const char *member, const char *key, const char *text)
+{
+        sd_bus *bus = connect_bus();
+        sd_bus_message *call = new_call(bus, path, interface, member);
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        must(sd_bus_message_open_container(call, 'a', "{sv}"), "options");
+        if (key)
+                must(sd_bus_message_append(call, "{sv}", key, "s", text), "options");
+        must(sd_bus_message_close_container(call), "options");
+        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
+        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "none");
+        sd_bus_error_free(&error);
+        sd_bus_message_unref(call);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- ping --- */
 
 static double seconds(void)
@@ -521,8 +604,12 @@ int main(int argc, char **argv)
                 return besiege((unsigned)atoi(argv[3]));
         if (strcmp(verb, "outlive") == 0 && argc == 4)
                 return outlive(argv[3]);
+        if (strcmp(verb, "audience") == 0 && argc == 5)
+                return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
+        if (strcmp(verb, "error") == 0 && (argc == 6 || argc == 8))
+                return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
                 return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
-        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|ping ARGUMENT...\n");
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|audience|error|ping ARGUMENT...\n");
         return 2;
 }
