@@ -98,6 +98,9 @@ void caller_consider(struct camera *camera)
                 set_step(camera, UPDATE_RESTARTING);    /* another wish than that for which it was called */
                 return;
         }
+        /* It has come back after all, later than anybody waits: its hub was busy, or off. */
+        if (camera->trouble == CALL_NOT_BACK && camera->calls < CALLS_MAX)
+                camera->trouble = CALL_FINE;
         if (camera->state != CAMERA_RUNNING || camera->trouble != CALL_FINE)
                 return;
         /* Nobody's script is interrupted for an update that could not be begun. */

@@ -356,6 +356,25 @@ static void does_not_come_back(void **state)
         expect_after_replug(camera, new);
 }
 
+/* Its hub was busy with others, or off for a while: it comes later than anybody waits, and running.  Nobody has to plug it in again. */
+static void comes_back_late(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = running_board(lab, SIM_OPENMV3, "4.8.1", &new);
+
+        usb_inproc_set_delays(lab->host, 20 * SEC, USB_INPROC_EVENT_DELAY);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_RESTARTING, 5 * SEC);
+        lab_expect_state(camera, CAMERA_WAITING, 6 * SEC);
+        assert_int_equal(lab_known(camera)->trouble, CALL_NOT_BACK);
+        usb_inproc_set_delays(lab->host, USB_INPROC_ENUMERATION, USB_INPROC_EVENT_DELAY);
+        lab_expect_state(camera, CAMERA_CALLING, 30 * SEC);
+        assert_int_equal(lab_known(camera)->trouble, CALL_FINE);
+        expect_by_itself(camera, new);
+        assert_int_equal(lab_counters(camera).boots, 2);
+}
+
 static void unplugged(void **state)
 {
         static const uint64_t moments[] = { 1, 10 * MSEC, 60 * MSEC, 100 * MSEC, 400 * MSEC, 500 * MSEC, 700 * MSEC, 900 * MSEC };
@@ -868,6 +887,7 @@ int main(int argc, char *argv[])
                 STORY("/caller/stays", stays),
                 STORY("/caller/bootloader-is-not-seen", bootloader_is_not_seen),
                 STORY("/caller/does-not-come-back", does_not_come_back),
+                STORY("/caller/comes-back-late", comes_back_late),
                 STORY("/caller/unplugged", unplugged),
                 STORY("/caller/swapped-without-identity", swapped_without_identity),
                 STORY("/caller/not-without-a-wish", not_without_a_wish),
