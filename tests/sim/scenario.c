@@ -14,6 +14,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -1631,6 +1633,23 @@ static int command_sleep(struct call *call)
         return r < 0 ? r : PENDING;
 }
 
+/* Behind a wait it comes in the same moment: what a shell would send might come when all is over. */
+static int command_signal(struct call *call)
+{
+        static const struct { const char *name; int number; } signals[] = {
+                { "TERM", SIGTERM }, { "KILL", SIGKILL }, { "STOP", SIGSTOP }, { "CONT", SIGCONT },
+        };
+        const char *pid_text = take_word(call), *name = take_word(call);
+        uint64_t pid;
+
+        if (!pid_text || !name || parse_number(pid_text, &pid) < 0 || pid < 2 || pid > INT_MAX)
+                return fail(call, "signal PID TERM|KILL|STOP|CONT");
+        for (size_t i = 0; i < ELEMENTSOF(signals); i++)
+                if (strcmp(signals[i].name, name) == 0)
+                        return kill((pid_t)pid, signals[i].number) < 0 ? fail(call, "%s: %s", pid_text, strerror(errno)) : no_more(call);
+        return fail(call, "%s: TERM, KILL, STOP or CONT", name);
+}
+
 static int command_help(struct call *call)
 {
         scenario_help(call->text);
@@ -1696,6 +1715,7 @@ static const struct command {
         { "wait", command_wait,
           "NAME mode=MODE|announced=yes|plugged=no|opened=no|given-up=yes|denied>=N|COUNTER>=N|COUNTER=N ... [timeout=MS]\nUntil all hold at once (30 s)." },
         { "sleep", command_sleep, "MS\nA hand takes its time." },
+        { "signal", command_signal, "PID TERM|KILL|STOP|CONT\nTo a program, in the moment in which a wait before it ends." },
         { "trace", command_trace, "on FILE|off\nOne line for each request, flash operation, uevent and open." },
         { "help", command_help, "" },
 };
