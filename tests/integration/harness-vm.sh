@@ -74,6 +74,11 @@ stop_daemon() {
 	return $status
 }
 
+daemon_ends() {
+	timeout 60 tail --pid="$daemon_pid" -f /dev/null || return 1
+	stop_daemon
+}
+
 kill_daemon() {
 	[ -n "$daemon_pid" ] || return 0
 	daemon_pid=

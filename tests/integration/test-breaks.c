@@ -506,6 +506,7 @@ static void make_camera(const char *name, enum sim_board board, unsigned seed)
         order.config.flash_speed = FLASH_SPEED;
         order.config.usb_speed = 0;
         order.config.boot_us = 10 * MSEC;
+        order.config.window_scale = 2;                  /* whoever else wants the processor */
         must(ask(&order, name).error, "making a camera");
         if (worker->is_ready) {
                 order = (struct machine_order){ .verb = MACHINE_LOAD };
