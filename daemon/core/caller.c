@@ -22,6 +22,8 @@
 #define RESTARTS_AT_A_TIME 4            /* on as many hubs */
 #define CALLS_MAX       3               /* for one wish, until a hand was at the camera: it may come up again without its bootloader seen */
 #define TALKS_MAX       2               /* of one call: between them the port is closed, which puts its parser in step (section 1) */
+#define HUB_QUIET       (2 * SEC)       /* nothing came or went on a hub for so long: it is not at work */
+#define HUB_PATIENCE    (60 * SEC)      /* fifteen ports, each with seven tries, and no longer */
 #define PORT_DEADLINE   (5 * SEC)       /* from the device to its serial port: udev's rules and modprobe are between them */
 #define OPEN_DEADLINE   (6 * SEC)       /* the kernel gives a device five to answer when its line is set */
 #define BUSY_RETRY_MIN  (250 * MSEC)
@@ -51,6 +53,7 @@ struct call {
         unsigned tries;                 /* of opening what others hold */
         unsigned talks;
         bool late;                      /* its port has not appeared in time */
+        uint64_t sent_at;               /* loop_now() when it was told to restart */
         struct tty_opening *opening;
         struct tty *tty;
         struct runtime runtime;
@@ -238,7 +241,7 @@ static void on_identified(struct call *call)
 
 static void on_no_answer(struct call *call, enum runtime_outcome outcome)
 {
-        if (call->phase == PHASE_SENT && !call->camera->attached) {
+        if (call->phase == PHASE_SENT && (!call->camera->attached || caller_is_patient(call->camera))) {
                 hang_up(call);          /* it has left, and only its port did not say so */
                 return;
         }
@@ -282,6 +285,7 @@ static void restart(struct call *call)
 
         camera_log(camera, LOG_NOTICE, "it runs %u.%u.%u: told to restart into its bootloader", version[0], version[1], version[2]);
         call->phase = PHASE_SENT;
+        call->sent_at = loop_now(call->caller->loop);
         camera->calls++;
         camera_event(camera, EVENT_CALLED);
         runtime_begin_restart(&call->runtime);
@@ -455,6 +459,28 @@ void caller_port_appeared(struct caller *caller, const char *port)
                         call->phase = PHASE_QUEUED;
                         look_further(call);
                 }
+}
+
+bool caller_is_patient(const struct camera *camera)
+{
+        const struct call *call = camera->call;
+        struct camera *other;
+        uint64_t now;
+
+        if (!call || call->phase != PHASE_SENT || !camera->attached)
+                return false;
+        now = loop_now(call->caller->loop);
+        if (now - call->sent_at >= HUB_PATIENCE)
+                return false;
+        for (other = registry_first_camera(camera->registry); other; other = registry_next_camera(other)) {
+                uint64_t last = MAX(other->attached ? other->sighting.seen_at : 0, other->gone_at);
+                char hub[PORT_PATH_MAX];
+
+                hub_of(other->sighting.port, hub);
+                if (other != camera && last > 0 && now - last < HUB_QUIET && strcmp(hub, call->hub) == 0)
+                        return true;
+        }
+        return false;
 }
 
 bool caller_bootloader_came(struct caller *caller, const struct camera *camera, const char *port)

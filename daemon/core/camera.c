@@ -20,6 +20,7 @@
 #define LEAVING_DEADLINE   (10 * SEC)
 #define PASSING_DEADLINE   (10 * SEC)   /* a bootloader's window is 1.5 s */
 #define RESTART_DEADLINE   (5 * SEC)    /* timing.md section 6: runtime -> bootloader after SYS_BOOT */
+#define RESTART_LOOK       (1 * SEC)    /* after that, while its hub is at work: is it over? */
 #define BUSY_RETRY_MIN     (250 * MSEC)
 #define BUSY_RETRY_MAX     (2 * SEC)
 #define PERMISSION_WINDOW  (2 * SEC)    /* a node that is not ours yet may be so within a bootloader's 1.5 s: looked at often for so long */
@@ -923,6 +924,10 @@ static void on_deadline(void *userdata)
                 camera_event(camera, EVENT_DEADLINE);
                 break;
         case CAMERA_RESTARTING:
+                if (caller_is_patient(camera)) {
+                        timer_set(&camera->deadline, RESTART_LOOK);
+                        break;
+                }
                 camera_not_back(camera);
                 break;
         case CAMERA_UNREADABLE:

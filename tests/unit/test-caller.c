@@ -375,6 +375,30 @@ static void comes_back_late(void **state)
         assert_int_equal(lab_counters(camera).boots, 2);
 }
 
+/* Its hub has other ports to look after, and notices late that it has left.  Nobody is sent to unplug what restarts by itself. */
+static void hub_is_busy(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = running_board(lab, SIM_OPENMV3, "4.8.1", &new);
+
+        usb_inproc_set_delays(lab->host, USB_INPROC_ENUMERATION, 12 * SEC);
+        /* Twelve others come, a second after each other, and each is heard of twelve seconds later; so is its departure. */
+        for (unsigned i = 0; i < 24; i++) {
+                char port[16];
+
+                if (i == 14)
+                        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
+                (void)snprintf(port, sizeof(port), "3-1.%u", 10 + i);
+                if (i < 12)
+                        lab_plug(lab_camera_new(lab, SIM_OPENMV4, 100 + i), port);
+                lab_run(lab, SEC);
+                assert_int_equal(lab_known(camera)->trouble, CALL_FINE);
+        }
+        usb_inproc_set_delays(lab->host, USB_INPROC_ENUMERATION, USB_INPROC_EVENT_DELAY);
+        expect_by_itself(camera, new);
+}
+
 static void unplugged(void **state)
 {
         static const uint64_t moments[] = { 1, 10 * MSEC, 60 * MSEC, 100 * MSEC, 400 * MSEC, 500 * MSEC, 700 * MSEC, 900 * MSEC };
@@ -888,6 +912,7 @@ int main(int argc, char *argv[])
                 STORY("/caller/bootloader-is-not-seen", bootloader_is_not_seen),
                 STORY("/caller/does-not-come-back", does_not_come_back),
                 STORY("/caller/comes-back-late", comes_back_late),
+                STORY("/caller/hub-is-busy", hub_is_busy),
                 STORY("/caller/unplugged", unplugged),
                 STORY("/caller/swapped-without-identity", swapped_without_identity),
                 STORY("/caller/not-without-a-wish", not_without_a_wish),
