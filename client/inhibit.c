@@ -20,6 +20,7 @@
 #include "client/bus.h"
 #include "client/client.h"
 #include "client/describe.h"
+#include "client/text.h"
 
 #define EXIT_CANNOT_RUN 126             /* as shells say it */
 #define EXIT_NOT_FOUND  127
@@ -183,6 +184,7 @@ enum exit_code verb_inhibit(struct client *client, int argc, char **argv)
         _cleanup_(bus_freep) struct bus *bus = NULL;
         _cleanup_free_ char **paths = NULL;
         _cleanup_free_ struct pollfd *polls = NULL;
+        _cleanup_free_ char *who = NULL;
         struct hold hold = { .client = client, .why = "running under \"camrescue inhibit\"" };
         enum exit_code code;
         char **command, name[40];
@@ -211,7 +213,11 @@ enum exit_code verb_inhibit(struct client *client, int argc, char **argv)
                 const char *slash = strrchr(command[0], '/');
 
                 (void)snprintf(name, sizeof(name), "%s", slash ? slash + 1 : command[0]);
-                hold.who = *name ? name : "camrescue";
+                /* What was cut off, or is no text, is not sent. */
+                who = *name ? text_clean(name, true) : strdup("camrescue");
+                if (!who)
+                        return client_fail(client, EXIT_FAILED, "No memory.");
+                hold.who = who;
         }
         code = client_needs_descriptors(client, "inhibit ...");
         if (code == EXIT_DONE)

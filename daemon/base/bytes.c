@@ -61,6 +61,20 @@ bool bytes_all(const void *data, size_t size, uint8_t value)
         return size == 0 || (p[0] == value && memcmp(p, p + 1, size - 1) == 0);
 }
 
+void text_end_at_character(char *text)
+{
+        size_t n = strlen(text), tail = 0;
+        unsigned char first;
+
+        while (tail < n && tail < 4 && ((unsigned char)text[n - 1 - tail] & 0xc0) == 0x80)
+                tail++;
+        if (tail == n)
+                return;
+        first = (unsigned char)text[n - 1 - tail];
+        if (first >= 0xc0 && tail < (first >= 0xf0 ? 3u : first >= 0xe0 ? 2u : 1u))
+                text[n - 1 - tail] = '\0';
+}
+
 bool text_has_controls(const char *text)
 {
         for (const unsigned char *p = (const unsigned char *)text; *p; p++)

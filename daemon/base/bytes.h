@@ -61,6 +61,8 @@ bool bytes_all(const void *data, size_t size, uint8_t value);
 /* Number of equal bytes at the beginning. */
 size_t bytes_common_prefix(const void *a, const void *b, size_t size);
 
+/* What was cut off to fit: takes the beginning of a character away from the end, so that it stays UTF-8. */
+void text_end_at_character(char *text);
 /* Of UTF-8: is there a control character, of either row? */
 bool text_has_controls(const char *text);
 

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "core/caller.h"
@@ -44,6 +45,7 @@ static bool refuse(struct request_result *ret, enum request_refusal refusal, con
         va_start(ap, format);
         vsnprintf(ret->text, sizeof(ret->text), format, ap);
         va_end(ap);
+        text_end_at_character(ret->text);
         return false;
 }
 

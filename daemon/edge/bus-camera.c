@@ -278,7 +278,9 @@ static void on_history(void *userdata, int fault, const struct history_line *lin
                 if (r >= 0)
                         r = sd_bus_message_close_container(reply);
                 if (r >= 0)
-                        (void)sd_bus_send(NULL, reply, NULL);
+                        r = sd_bus_send(NULL, reply, NULL);
+                if (r < 0)
+                        (void)sd_bus_reply_method_errno(telling->message, r, NULL);
                 sd_bus_message_unref(reply);
         }
         defer_call(&telling->bus->prepare);

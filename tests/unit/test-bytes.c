@@ -86,6 +86,22 @@ static void one_wrong_byte_is_seen_anywhere(void **state)
         }
 }
 
+/* Wherever it is cut, what is left is UTF-8 and as long as may be. */
+static void text_ends_at_a_character(void **state)
+{
+        static const char text[] = "x\xc3\xa9\xe2\x82\xac\xf0\x9f\x93\xb7y";
+        static const size_t left[] = { 0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11 };
+
+        for (size_t n = 0; n < sizeof(text); n++) {
+                char cut[sizeof(text)];
+
+                memcpy(cut, text, n);
+                cut[n] = '\0';
+                text_end_at_character(cut);
+                assert_int_equal(strlen(cut), left[n]);
+        }
+}
+
 static void common_prefix_ends_at_the_first_difference(void **state)
 {
         uint8_t a[41], b[41];
@@ -191,6 +207,7 @@ int main(void)
                 cmocka_unit_test(reader_takes_exactly_all),
                 cmocka_unit_test(little_endian_survives_a_round_trip),
                 cmocka_unit_test(one_wrong_byte_is_seen_anywhere),
+                cmocka_unit_test(text_ends_at_a_character),
                 cmocka_unit_test(common_prefix_ends_at_the_first_difference),
                 cmocka_unit_test(hex_survives_a_round_trip),
                 cmocka_unit_test(hex_of_another_length_is_refused),
