@@ -42,6 +42,15 @@ static bool is_camera_in_use(void *userdata, const char *key)
         return camera && update_is_open(camera->update);
 }
 
+static void on_evicted(void *userdata, const char *key)
+{
+        struct registry *registry = userdata;
+        struct camera *camera = registry_camera_by_key(registry, key);
+
+        if (camera)
+                registry_camera_changed(registry, camera);
+}
+
 /* The database was begun anew: what is in memory is all there is. */
 static void on_journal_reset(void *userdata)
 {
@@ -77,6 +86,7 @@ int registry_new(const struct session_context *context, const struct registry_se
         journal_watch(context->journal, &registry->watch);
         store_set_blob_in_use(context->store, is_blob_in_use, registry);
         store_set_camera_in_use(context->store, is_camera_in_use, registry);
+        store_on_evicted(context->store, on_evicted, registry);
         *ret = registry;
         return 0;
 }
@@ -94,6 +104,7 @@ struct registry *registry_free(struct registry *registry)
         journal_unwatch(&registry->watch);
         store_set_blob_in_use(registry->context.store, NULL, NULL);
         store_set_camera_in_use(registry->context.store, NULL, NULL);
+        store_on_evicted(registry->context.store, NULL, NULL);
         while ((camera = TAILQ_FIRST(&registry->cameras))) {
                 TAILQ_REMOVE(&registry->cameras, camera, link);
                 camera_free(camera);

@@ -10,10 +10,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/bytes.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "core/caller.h"
 #include "core/registry-internal.h"
+
+#define RECENT_UPDATES_OF_ONE_MAX 200           /* of one camera, open or ended ten minutes ago at most */
+#define RECENT_UPDATES_MAX       5000           /* of all */
 
 static const char *const request_action_names[_REQUEST_ACTION_MAX] = {
         [REQUEST_UPDATE] = "update",
@@ -33,6 +37,7 @@ static void answer(struct request_result *ret, enum request_action action, const
         va_start(ap, format);
         vsnprintf(ret->text, sizeof(ret->text), format, ap);
         va_end(ap);
+        text_end_at_character(ret->text);       /* it may have words of the caller's in it */
 }
 
 _printf_(3, 4)
@@ -45,6 +50,7 @@ static void refuse(struct request_result *ret, enum request_refusal refusal, con
         va_start(ap, format);
         vsnprintf(ret->text, sizeof(ret->text), format, ap);
         va_end(ap);
+        text_end_at_character(ret->text);
 }
 
 /* The images of a request, and the version that they make. */
@@ -244,6 +250,26 @@ static void keep(struct update *update)
                 on_kept(update, r);
 }
 
+/* Every update is readable for ten minutes after its end: who asks for one after the other would fill the memory with them. */
+static bool is_too_much(struct registry *registry, const struct camera *camera, struct request_result *ret)
+{
+        uint64_t now = loop_wall_clock(registry->context.loop);
+        const struct update *update;
+        size_t n = 0, of_camera = 0;
+
+        TAILQ_FOREACH(update, &registry->updates, link) {
+                if (!update_is_open(update) && update->record.ended + ENDED_UPDATES_MIN_AGE <= now)
+                        continue;
+                n++;
+                of_camera += update->camera == camera;
+        }
+        if (of_camera < RECENT_UPDATES_OF_ONE_MAX && n < RECENT_UPDATES_MAX)
+                return false;
+        refuse(ret, REFUSAL_BUSY, "%s in the last ten minutes: ask again later",
+               of_camera < RECENT_UPDATES_OF_ONE_MAX ? "too many updates were asked for" : "too many updates of it were asked for");
+        return true;
+}
+
 static void begin(struct registry *registry, struct camera *camera, const struct request *request,
                   const struct wanted *wanted, struct request_result *ret)
 {
@@ -272,6 +298,8 @@ static void begin(struct registry *registry, struct camera *camera, const struct
                 return;
         }
 
+        if (is_too_much(registry, camera, ret))
+                return;
         if (update_is_open(camera->update))
                 old = camera->update;
         r = registry_new_update(registry, camera, request->wish, &update);

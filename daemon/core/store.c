@@ -110,6 +110,8 @@ struct store {
         bool (*blob_in_use)(void *userdata, const struct digest *digest);
         void *blob_userdata;
         bool (*camera_in_use)(void *userdata, const char *camera);
+        void (*on_evicted)(void *userdata, const char *camera);
+        void *evicted_userdata;
         void *camera_userdata;
         bool closed;
         unsigned refs;                  /* the owner's, and one per work not yet done */
@@ -766,6 +768,7 @@ static void saved_evict(struct store *store, const struct digest *keep)
 {
         for (size_t i = 0; i < store->n_saved && saved_bytes(store) > store->quota;) {
                 struct digest digest = store->saved[i]->digest;
+                char camera[sizeof(store->saved[i]->camera)];
 
                 if (digest_equal(&digest, keep) || saved_is_protected(store, store->saved[i])) {
                         i++;
@@ -774,8 +777,11 @@ static void saved_evict(struct store *store, const struct digest *keep)
                 log_about(LOG_NOTICE, (&(struct log_subject){ .camera = store->saved[i]->camera }),
                           "The image saved from %s of %s gives way to newer ones.", store->saved[i]->partition,
                           store->saved[i]->camera);
+                (void)snprintf(camera, sizeof(camera), "%s", store->saved[i]->camera);
                 saved_drop(store, i);
                 blob_release(store, SHELF_SAVED, &digest);
+                if (store->on_evicted)
+                        store->on_evicted(store->evicted_userdata, camera);
         }
 }
 
@@ -1026,6 +1032,12 @@ void store_set_blob_in_use(struct store *store, bool (*in_use)(void *userdata, c
 {
         store->blob_in_use = in_use;
         store->blob_userdata = userdata;
+}
+
+void store_on_evicted(struct store *store, void (*on_evicted)(void *userdata, const char *camera), void *userdata)
+{
+        store->on_evicted = on_evicted;
+        store->evicted_userdata = userdata;
 }
 
 void store_set_camera_in_use(struct store *store, bool (*in_use)(void *userdata, const char *camera), void *userdata)

@@ -72,6 +72,9 @@ void store_set_blob_in_use(struct store *store, bool (*in_use)(void *userdata, c
 /* Has this camera an open update?  (see saved_quota) */
 void store_set_camera_in_use(struct store *store, bool (*in_use)(void *userdata, const char *camera), void *userdata);
 
+/* An image saved from this camera has given way to newer ones. */
+void store_on_evicted(struct store *store, void (*on_evicted)(void *userdata, const char *camera), void *userdata);
+
 /* --- looking --- */
 /* Records stay where they are until they are removed. */
 size_t store_count(const struct store *store);

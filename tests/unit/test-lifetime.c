@@ -426,6 +426,32 @@ static void it_can_be_read_for_ten_minutes_after_its_end(void **state)
         registry_unobserve(lab->registry, &removed_observer);
 }
 
+/* All of them are readable for ten minutes, and that is paid for in memory: nobody can ask for as many as he likes. */
+static void nobody_asks_without_end(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new), *other;
+        struct request_result result;
+        unsigned n = 1;
+
+        while (n < 1000 && lab_ask_update(camera, NULL) == REQUEST_QUEUED)
+                n++;
+        assert_int_equal(n, 200);
+        registry_request(lab->registry, lab_known(camera), &(struct request){ .wish = WISH_UPDATE, .firmware = "5.0.0" }, &result);
+        assert_int_equal(result.action, REQUEST_REFUSE);
+        assert_int_equal(result.refusal, REFUSAL_BUSY);
+        assert_non_null(strstr(result.text, "ask again later"));
+        /* The last one stands; and another camera has its own count. */
+        assert_true(update_is_open(lab_update(camera)));
+        other = lab_camera_new(lab, SIM_OPENMV3, 2);
+        lab_install(other, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+        lab_plug_until_running(other, PORT);
+        assert_int_equal(lab_ask_update(other, NULL), REQUEST_QUEUED);
+        lab_run(lab, 601 * SEC);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+}
+
 /* Also of the daemon that comes after the one that said so. */
 static void it_can_be_read_after_a_restart(void **state)
 {
@@ -667,6 +693,7 @@ int main(int argc, char *argv[])
                 STORY("/lifetime/state-directory/takes-nothing", nothing_is_begun_that_cannot_be_remembered),
                 STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
                 STORY("/lifetime/readable-after-its-end", it_can_be_read_for_ten_minutes_after_its_end),
+                STORY("/lifetime/not-without-end", nobody_asks_without_end),
                 STORY("/lifetime/readable-after-a-restart", it_can_be_read_after_a_restart),
                 STORY("/lifetime/history", a_story_can_be_read),
         };
