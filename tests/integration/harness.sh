@@ -143,6 +143,8 @@ says() {
 
 # until_printed FILE GREP-ARGUMENT...: a program has written such a line; told by inotify, within 20 s.
 until_printed() {
+	# (It may have been started a moment ago, and not have its file yet.)
+	: >> "$1"
 	grep -q -m 1 "${@:2}" < <(exec timeout 20 tail -n +1 --follow "$1" 2> /dev/null)
 }
 
