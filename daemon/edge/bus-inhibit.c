@@ -19,8 +19,8 @@
 #include "edge/bus-internal.h"
 
 #define QUIET_DEADLINE  (10 * SEC)      /* the longest erase unit's erase and program is shorter (timing.md section 5) */
-#define PER_SENDER_MAX  16
-#define ALL_MAX         128
+#define PER_SENDER_MAX  64              /* a command that names half of a lab */
+#define ALL_MAX         256
 
 struct inhibition {
         struct bus *bus;

@@ -15,8 +15,8 @@
 
 #define SERVICE "org.camrescue1"
 #define MANAGER "org.camrescue1.Manager"
-#define PER_SENDER 16
-#define ALL 128
+#define PER_SENDER 64
+#define ALL 256
 #define DEADLINE_USEC (20 * UINT64_C(1000000))
 
 static const char *address;
