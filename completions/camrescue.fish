@@ -23,7 +23,7 @@ function __camrescue_complete
             case --host -H
                 set remote yes
                 set skip yes
-            case --bus-address --until --for --timeout --firmware --board --partition --from
+            case --bus-address --until --for --timeout --firmware --board --partition --from --who --why --lines -n
                 set skip yes
             case --version
                 # Alone it is a question; of firmware it has a value.
@@ -59,7 +59,7 @@ function __camrescue_complete
         case --partition
             printf '%s\n' FIRMWARE BOOTLOADER HP HE ROMFS0 ROMFS1
             return
-        case --bus-address --timeout --from
+        case --bus-address --timeout --from --who --why --lines -n
             return
         case --version
             test "$verb" = firmware; and return
