@@ -33,6 +33,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -54,7 +55,7 @@
 #define MAGIC_RATE 921600U              /* as runtime-tty.h has it */
 #define SPEED_FULL 2
 #define SPEED_HIGH 3
-#define HOLD_PATIENCE 1000              /* ms */
+#define HOLD_PATIENCE 10000             /* ms */
 
 enum state {
         ATTACHING,
@@ -101,7 +102,7 @@ struct device {
         char tty[16];
         int inotify;                    /* watch descriptor, or -1 */
         bool opened;                    /* by a program, once */
-        pid_t holders[WORLD_INTERFACES_MAX];
+        int holders[WORLD_INTERFACES_MAX];      /* pidfd, or -1: its number may be another process's when it has ended */
         LIST_ENTRY(device) link;        /* in vhci->devices */
 };
 
@@ -466,9 +467,19 @@ static void on_socket(void *userdata, unsigned events)
 
 static void stop_holder(struct device *device, size_t interface)
 {
-        if (device->holders[interface] > 0)
-                (void)kill(device->holders[interface], SIGKILL);
-        device->holders[interface] = 0;
+        if (device->holders[interface] < 0)
+                return;
+        (void)syscall(SYS_pidfd_send_signal, device->holders[interface], SIGKILL, NULL, 0);
+        (void)close(device->holders[interface]);
+        device->holders[interface] = -1;
+}
+
+/* One that could not claim it has ended. */
+static bool has_holder(const struct device *device, size_t interface)
+{
+        struct pollfd pollfd = { .fd = device->holders[interface], .events = POLLIN };
+
+        return pollfd.fd >= 0 && poll(&pollfd, 1, 0) == 0;
 }
 
 static void device_free(struct device *device)
@@ -620,36 +631,46 @@ static void hold_on(const char *path, unsigned interface, int report)
                 (void)pause();
 }
 
-/* -EBUSY: a program has it. */
+/* -EBUSY: a program has it, or it was not to be had in time.  Without wait nobody hears whether it was. */
 static int start_holder(struct device *device, uint8_t interface, bool wait)
 {
         struct pollfd pollfd = { .events = POLLIN };
-        char path[40], said = 'y';
-        int report[2];
+        char path[40], said = 'n';
+        int report[2], n, r = 0;
         pid_t pid;
 
-        if (device->number == 0 || device->holders[interface] > 0)
+        if (device->number == 0 || has_holder(device, interface))
                 return 0;
+        stop_holder(device, interface);
         node_path(device, path);
         if (pipe2(report, O_CLOEXEC) < 0)
                 return -errno;
         pid = fork();
         if (pid == 0)
                 hold_on(path, interface, report[1]);
+        if (pid < 0)
+                r = -errno;
         (void)close(report[1]);
-        if (pid < 0) {
-                (void)close(report[0]);
-                return -errno;
+        if (pid > 0) {
+                device->holders[interface] = (int)syscall(SYS_pidfd_open, pid, 0);
+                if (device->holders[interface] < 0) {
+                        r = -errno;
+                        (void)kill(pid, SIGKILL);       /* it was not reaped yet: its number is its own */
+                }
         }
-        device->holders[interface] = pid;
         pollfd.fd = report[0];
-        if (wait && poll(&pollfd, 1, HOLD_PATIENCE) > 0)
-                (void)!read(report[0], &said, 1);
+        if (r >= 0 && wait) {
+                do
+                        n = poll(&pollfd, 1, HOLD_PATIENCE);
+                while (n < 0 && errno == EINTR);
+                if (n > 0)
+                        (void)!read(report[0], &said, 1);
+                r = said == 'y' ? 0 : -EBUSY;
+        }
         (void)close(report[0]);
-        if (said == 'y')
-                return 0;
-        device->holders[interface] = 0;
-        return -EBUSY;
+        if (r < 0)
+                stop_holder(device, interface);
+        return r;
 }
 
 /* A uevent's value; NULL: it has none of this name. */
@@ -943,6 +964,8 @@ static void vhci_connected(struct kernel *kernel, struct world_camera *camera)
         device->kernel_fd = pair[1];
         device->connected_at = loop_now(vhci->loop);
         device->inotify = -1;
+        for (size_t i = 0; i < ELEMENTSOF(device->holders); i++)
+                device->holders[i] = -1;
         device->has_cdc = descriptors.has_cdc;
         TAILQ_INIT(&device->waiting);
         find_endpoints(device, &descriptors);
