@@ -9,6 +9,9 @@
  * event that tells of them, and deleted before "remove".  What was cut off is freed
  * in the next round, so nothing dies under its own callback.
  *
+ * "set serial=yes" is a hub as the kernel has it: one thread for all of its ports.  A loss waits, as an arrival does, until the
+ * thread has done with the port that it is at; then losses come first.
+ *
  * A struct attached is what the kernel knows of a camera from the moment that its
  * line was pulled up until it drops off, with a device number of its own.
  */
@@ -73,6 +76,7 @@ struct attached {
         uint8_t data[256];
         struct usbfs_node *node;
         bool in_sysfs, announced, resetting;
+        bool overdue;                   /* LEAVING, and its hub is busy with another port */
         unsigned rounds;                /* of asking for its descriptor, in vain */
         unsigned fail_tries;            /* so many times more it does not tell it */
         uint64_t announced_at;
@@ -91,7 +95,7 @@ struct attached {
         struct io_watch tty_watch;
         struct runtime_tty runtime;
         LIST_ENTRY(attached) link;      /* in played->attached */
-        TAILQ_ENTRY(attached) order;    /* in played->queue while QUEUED */
+        TAILQ_ENTRY(attached) order;    /* in played->queue while QUEUED, in played->losses while overdue */
 };
 struct played {
         struct kernel kernel;
@@ -99,7 +103,7 @@ struct played {
         struct fuse_usbfs *usbfs;
         struct uevents *uevents;
         LIST_HEAD(, attached) attached;
-        TAILQ_HEAD(, attached) queue;
+        TAILQ_HEAD(attached_queue, attached) queue, losses;
         LIST_HEAD(, attached) dead;
         struct defer reap, pump;
         unsigned last_device[BUSES + 1];
@@ -335,6 +339,8 @@ static void on_tty(void *userdata, unsigned events)
         ssize_t n = read(attached->master, bytes, sizeof(bytes));
         struct termios termios;
 
+        if (n > 0 && attached->state == ATTACHED_LEAVING)
+                return;                 /* nobody is there to hear it */
         if (n > 0)
                 /* The master sees what a program set on the slave. */
                 runtime_tty_receive(&attached->runtime,
@@ -423,6 +429,9 @@ static void remove_from_kernel(struct attached *attached)
 
         if (attached->state == ATTACHED_QUEUED)
                 TAILQ_REMOVE(&played->queue, attached, order);
+        if (attached->overdue)
+                TAILQ_REMOVE(&played->losses, attached, order);
+        attached->overdue = false;
         attached->state = ATTACHED_DEAD;
         timer_clear(&attached->timer);
         ep0_shutdown(&attached->ep0);
@@ -444,9 +453,32 @@ static void remove_from_kernel(struct attached *attached)
         changed(played);
 }
 
+/* Is its hub busy with another port of it? */
+static bool hub_is_busy(const struct attached *attached)
+{
+        const struct attached *other;
+
+        if (!options(attached->played)->serial)
+                return false;
+        LIST_FOREACH(other, &attached->played->attached, link)
+                if (other != attached && strcmp(other->parent, attached->parent) == 0 &&
+                    other->state >= ATTACHED_DEBOUNCE && other->state <= ATTACHED_STRINGS)
+                        return true;
+        return false;
+}
+
+/* The hub has told of the loss; on_pump() goes on when its thread is free. */
 static void on_noticed(struct attached *attached)
 {
-        remove_from_kernel(attached);
+        if (!hub_is_busy(attached)) {
+                remove_from_kernel(attached);
+                return;
+        }
+        if (attached->overdue)
+                return;
+        timer_clear(&attached->timer);
+        attached->overdue = true;
+        TAILQ_INSERT_TAIL(&attached->played->losses, attached, order);
 }
 
 /* The device is off the bus. */
@@ -457,13 +489,16 @@ static void detach(struct attached *attached)
         if (attached->state == ATTACHED_LEAVING)
                 return;
         trace(attached, "disconnected");
-        if (options(played)->notice <= 0 || !attached->node) {
+        if (!attached->node || (options(played)->notice <= 0 && !hub_is_busy(attached))) {
                 remove_from_kernel(attached);
                 return;
         }
         attached->state = ATTACHED_LEAVING;
         ep0_shutdown(&attached->ep0);
+        runtime_tty_deinit(&attached->runtime);
         timer_set(&attached->timer, milliseconds(options(played)->notice));
+        /* If its hub was busy, it was with this one. */
+        defer_call(&played->pump);
 }
 
 /* --- coming --- */
@@ -499,8 +534,8 @@ static void on_reset(void *userdata)
         struct attached *attached = userdata;
 
         attached->resetting = true;
-        if (!attached->camera) {
-                finish_reset(attached, 0);
+        if (!attached->camera || attached->state == ATTACHED_LEAVING) {
+                finish_reset(attached, attached->camera ? -ENODEV : 0);
                 return;
         }
         /* Reset signalling takes its time however fast the rest may be: a bootloader has left by its end. */
@@ -917,18 +952,16 @@ static void on_timer(void *userdata)
         }
 }
 
-/* Is its hub busy with another port of it? */
-static bool hub_is_busy(const struct attached *attached)
+/* The device that was at the same port before, and whose loss the kernel has not dealt with. */
+static struct attached *find_former(const struct attached *attached)
 {
-        const struct attached *other;
+        struct attached *other;
 
-        if (!options(attached->played)->serial)
-                return false;
         LIST_FOREACH(other, &attached->played->attached, link)
-                if (other != attached && strcmp(other->parent, attached->parent) == 0 &&
-                    other->state >= ATTACHED_DEBOUNCE && other->state <= ATTACHED_STRINGS)
-                        return true;
-        return false;
+                if (other != attached && other->state == ATTACHED_LEAVING &&
+                    strcmp(other->device.name, attached->device.name) == 0)
+                        return other;
+        return NULL;
 }
 
 static void on_pump(void *userdata)
@@ -936,9 +969,14 @@ static void on_pump(void *userdata)
         struct played *played = userdata;
         struct attached *attached, *next;
 
+        for (attached = TAILQ_FIRST(&played->losses); attached; attached = next) {
+                next = TAILQ_NEXT(attached, order);
+                if (!hub_is_busy(attached))
+                        remove_from_kernel(attached);
+        }
         for (attached = TAILQ_FIRST(&played->queue); attached; attached = next) {
                 next = TAILQ_NEXT(attached, order);
-                if (hub_is_busy(attached))
+                if (hub_is_busy(attached) || find_former(attached))
                         continue;
                 TAILQ_REMOVE(&played->queue, attached, order);
                 attached->state = ATTACHED_DEBOUNCE;
@@ -1103,14 +1141,14 @@ static unsigned played_hub_off(struct kernel *kernel, const char *path)
 static void played_connected(struct kernel *kernel, struct world_camera *camera)
 {
         struct played *played = played_of(kernel);
-        struct attached *attached;
+        struct attached *attached, *former;
         uint8_t ports[7];
         size_t n_ports;
         unsigned bus;
 
         /* The old device's loss was not noticed yet: now it is. */
         if (camera->attached)
-                remove_from_kernel(camera->attached);
+                on_noticed(camera->attached);
         if (parse_port(camera->port, &bus, ports, &n_ports) < 0 ||
             attached_new(played, bus, ports, n_ports, camera, &attached) < 0)
                 return;
@@ -1118,6 +1156,9 @@ static void played_connected(struct kernel *kernel, struct world_camera *camera)
         trace(attached, "connected at %s: %s", camera->port, sim_mode_name(sim_camera_mode(camera->model)));
         attached->state = ATTACHED_QUEUED;
         TAILQ_INSERT_TAIL(&played->queue, attached, order);
+        former = find_former(attached);
+        if (former)
+                on_noticed(former);
         defer_call(&played->pump);
         changed(played);
 }
@@ -1140,23 +1181,33 @@ static void played_unplugged(struct kernel *kernel, struct world_camera *camera)
 static void played_complete(struct kernel *kernel, struct world_camera *camera, struct sim_urb *urb, int status, size_t actual)
 {
         /* As long as the kernel does not know of the loss, transfers just fail. */
-        if (status == -ESHUTDOWN && options(played_of(kernel))->notice > 0)
+        if (status == -ESHUTDOWN &&
+            (options(played_of(kernel))->notice > 0 || (camera->attached && hub_is_busy(camera->attached))))
                 status = -EPROTO;
         ep0_on_complete(urb, status, actual);
 }
 
+/* All that the kernel knows of it: one that is there, and those whose loss it has not dealt with. */
 static void played_forget(struct kernel *kernel, struct world_camera *camera)
 {
-        if (camera->attached)
-                remove_from_kernel(camera->attached);
+        struct attached *attached, *next;
+
+        for (attached = LIST_FIRST(&played_of(kernel)->attached); attached; attached = next) {
+                next = LIST_NEXT(attached, link);
+                if (attached->camera == camera)
+                        remove_from_kernel(attached);
+        }
 }
 
 static void played_look(struct kernel *kernel, const struct world_camera *camera, struct kernel_view *ret)
 {
         const struct attached *attached = camera->attached;
 
-        if (!attached)
+        if (!attached) {
+                LIST_FOREACH(attached, &played_of(kernel)->attached, link)
+                        ret->announced |= attached->camera == camera && attached->announced;
                 return;
+        }
         ret->announced = attached->announced;
         ret->announced_at = attached->announced ? attached->announced_at : 0;
         ret->given_up = attached->state == ATTACHED_FAILED;
@@ -1237,6 +1288,7 @@ int kernel_played_new(struct loop *loop, int fuse_fd, struct kernel **ret)
         played->kernel.ops = &played_ops;
         played->loop = loop;
         TAILQ_INIT(&played->queue);
+        TAILQ_INIT(&played->losses);
         LIST_INIT(&played->attached);
         LIST_INIT(&played->dead);
         defer_init(&played->reap, loop, on_reap, played);
