@@ -56,6 +56,13 @@ make_package() {
 	echo "$digest" > "$vm_directory/package/digest"
 }
 
+# What is prepared is made, and taken, by one at a time.
+lock() {
+	mkdir -p "$vm_directory" || exit 99
+	exec 6> "$vm_directory/lock"
+	flock -w 1200 6 || bail_out "somebody else prepares, for ever"
+}
+
 prepare() {
 	local program lacking='' output
 
@@ -63,9 +70,7 @@ prepare() {
 		PATH=$PATH:/usr/sbin command -v $program > /dev/null || lacking+=" $program"
 	done
 	[ -z "$lacking" ] || skip_all "missing:$lacking (packages qemu-system-x86, mmdebstrap, e2fsprogs, dpkg-dev, debhelper)"
-	mkdir -p "$vm_directory" || exit 99
-	exec 6> "$vm_directory/lock"
-	flock -w 1200 6 || bail_out "somebody else prepares, for ever"
+	lock
 	output=$("$source_directory/tests/vm/make-guest" "$build_directory/guest" 2>&1)
 	case $? in
 	0) ;;
@@ -87,7 +92,9 @@ guest() {
 
 	rm -rf "$share"
 	mkdir -p "$share"
+	lock
 	cp "$vm_directory/package"/camrescue_*.deb "$share/camrescue.deb" || return 125
+	exec 6>&-
 	"$source_directory/tests/vm/run-guest" --guest "$build_directory/guest" --share "$share" --seconds "$seconds" \
 		--mount "$source_directory" --mount "$build_directory" "${guest_options[@]}" -- \
 		env CAMRESCUE_MACHINE=vm CAMRESCUE_SRCDIR="$source_directory" CAMRESCUE_BUILDDIR="$build_directory" bash "$@"
