@@ -41,7 +41,7 @@ make_package() {
 	rm -rf "$tree"
 	(
 		unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES DESTDIR
-		make -s -C "$build_directory" distdir distdir="$tree"
+		timeout --kill-after=10 900 make -s -C "$build_directory" distdir distdir="$tree"
 	) > "$vm_directory/package/log" 2>&1 || { cat "$vm_directory/package/log"; return 1; }
 	digest=$(cd "$tree" && find . -type f ! -name config.h.in~ ! -path './tests/*' -exec sha256sum {} + | sort -k 2 | sha256sum)
 	if [ "$(cat "$vm_directory/package/digest" 2> /dev/null)" = "$digest" ]; then
@@ -51,7 +51,7 @@ make_package() {
 	(
 		cd "$tree" || exit 1
 		unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES DESTDIR
-		DEB_BUILD_OPTIONS="nocheck parallel=$(nproc)" dpkg-buildpackage -b -us -uc
+		DEB_BUILD_OPTIONS="nocheck parallel=$(nproc)" timeout --kill-after=10 900 dpkg-buildpackage -b -us -uc
 	) > "$vm_directory/package/log" 2>&1 || { tail -n 40 "$vm_directory/package/log"; return 1; }
 	echo "$digest" > "$vm_directory/package/digest"
 }
@@ -60,7 +60,8 @@ make_package() {
 lock() {
 	mkdir -p "$vm_directory" || exit 99
 	exec 6> "$vm_directory/lock"
-	flock -w 1200 6 || bail_out "somebody else prepares, for ever"
+	# As long as all that he does may take.
+	flock -w 2700 6 || bail_out "somebody else prepares, for ever"
 }
 
 prepare() {
@@ -71,10 +72,11 @@ prepare() {
 	done
 	[ -z "$lacking" ] || skip_all "missing:$lacking (packages qemu-system-x86, mmdebstrap, e2fsprogs, dpkg-dev, debhelper)"
 	lock
-	output=$("$source_directory/tests/vm/make-guest" "$build_directory/guest" 2>&1)
+	output=$(timeout --kill-after=10 900 "$source_directory/tests/vm/make-guest" "$build_directory/guest" 2>&1)
 	case $? in
 	0) ;;
 	77) skip_all "${output##*make-guest: }" ;;
+	124) bail_out "no guest in a quarter of an hour: $build_directory/guest/log" ;;
 	*)
 		echo "$output" | sed 's/^/# /'
 		bail_out "no guest"
