@@ -3,12 +3,13 @@
 /*
  * See vhci.h.
  *
- *     ATTACHING -> ATTACHED -> LINGERING -> DEAD
+ *     ATTACHING -> ATTACHED -> LINGERING -> LETTING_GO -> DEAD
  *
  * A port is busy until the kernel has cleaned up behind its last device, so attaching is tried again and
  * again.  Nobody tells us of a bus reset: it is seen from the question that the kernel asks after it.
- * A device that is gone fails what is pending, and for a moment what still comes, as the host's controller would; a
- * connection that just ends would let the hub's thread sit out its own timeouts.
+ * A device that is gone fails what is pending, and what still comes until the kernel itself has closed the connection, as the
+ * host's controller would.  Of a connection that we end the kernel hears late, when many end at once: what is asked until then is answered
+ * by nobody, and the hub's thread sits out its own five seconds.
  *
  * What programs see of a device is heard from the kernel's and udevd's
  * uevents; that a program has opened it, from inotify.
@@ -47,11 +48,13 @@
 
 #define PLATFORM "/sys/devices/platform"
 #define ATTACH PLATFORM "/vhci_hcd.0/attach"
+#define DETACH PLATFORM "/vhci_hcd.0/detach"
 #define CONTROLLERS_MAX 16U
 #define PORTS 15U                       /* of a controller's high-speed hub; as many again are SuperSpeed's */
 #define ATTACH_AGAIN (10 * MSEC)
 #define DEPARTURE_PATIENCE (60 * SEC)     /* for the kernel to see that the last one has left */
 #define LINGER (20 * MSEC)
+#define LETTING_GO_PATIENCE (5 * SEC)
 #define MAGIC_RATE 921600U              /* as runtime-tty.h has it */
 #define SPEED_FULL 2
 #define SPEED_HIGH 3
@@ -61,6 +64,7 @@ enum state {
         ATTACHING,
         ATTACHED,
         LINGERING,                      /* off the bus, and the connection still there */
+        LETTING_GO,                     /* and the kernel is told to close it */
         DEAD,
 };
 
@@ -450,7 +454,8 @@ static void on_socket(void *userdata, unsigned events)
         if (n < 0 && (errno == EAGAIN || errno == EINTR))
                 return;
         if (n <= 0) {
-                trace(device, "the kernel let go of it");
+                if (device->state == ATTACHED)
+                        trace(device, "the kernel let go of it");
                 device_end(device);
                 return;
         }
@@ -588,6 +593,21 @@ static void try_to_attach(struct device *device)
         device_end(device);
 }
 
+/* The kernel closes the connection, and is answered until it has. */
+static void let_go(struct device *device)
+{
+        _cleanup_close_ int fd = open(DETACH, O_WRONLY | O_CLOEXEC);
+        char line[16];
+        int length = snprintf(line, sizeof(line), "%u", device->port);
+
+        if (fd < 0 || write(fd, line, (size_t)length) != length) {
+                device_end(device);
+                return;
+        }
+        device->state = LETTING_GO;
+        timer_set(&device->timer, LETTING_GO_PATIENCE);
+}
+
 static void on_timer(void *userdata)
 {
         struct device *device = userdata;
@@ -595,6 +615,8 @@ static void on_timer(void *userdata)
         if (device->state == ATTACHING)
                 try_to_attach(device);
         else if (device->state == LINGERING)
+                let_go(device);
+        else if (device->state == LETTING_GO)
                 device_end(device);
 }
 
