@@ -5,10 +5,12 @@
  * says it.  Where there is no polkit, the members of a group may.  Reading is for
  * everyone.
  *
- * Nobody waits for an answer here: the message is put aside while polkit (that
- * may ask a person for a password) or the user database (that may be a network
- * away) is asked, and comes in again afterwards as if it had just been sent.
- * Then its answer is found, and used once.
+ * Nobody waits for an answer here: the message is put aside while the bus (that
+ * knows whose it is), polkit (that may ask a person for a password) or the user
+ * database (that may be a network away) is asked, and comes in again afterwards
+ * as if it had just been sent.  Then its answer is found, and used once.  Not even
+ * the bus is waited for: what others sent meanwhile, however large, would be read
+ * into memory until it answers.
  *
  * A question is given up, and polkit told so, when the sender leaves the bus; and
  * it goes when its message came in again and nobody looked for it: the object of
@@ -34,6 +36,9 @@
 #define POLKIT_TIMEOUT         (25 * SEC)
 #define POLKIT_PERSON_TIMEOUT  (300 * SEC)      /* a person types a password */
 #define GROUPS_MAX             1024
+#define ARGUMENTS_MAX          (64u << 10)      /* bytes of one call: what is kept while somebody is asked is kept whole */
+#define KEPT_MAX               (4u << 20)       /* bytes of all calls that are kept */
+#define KEPT_OF_EACH           4096             /* of them, besides its arguments */
 
 #define POLKIT_CALL "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority"
 
@@ -48,7 +53,11 @@ static const char *const access_names[_ACCESS_MAX] = {
 struct asking {
         struct bus *bus;                /* NULL: gone meanwhile; the helper thread's end frees it */
         sd_bus_message *message;
-        sd_bus_slot *slot;              /* of the call to polkit */
+        size_t size;                    /* what it takes of KEPT_MAX */
+        sd_bus_slot *slot;              /* of the call to the bus, then to polkit */
+        bool known;                     /* who it is, and that he is no one who need not ask: it counts against his limits */
+        bool polkit;                    /* it is polkit that is being asked */
+        enum access access;
         sd_bus_slot *left;              /* the sender's leaving */
         uint64_t number;                /* by which polkit knows it */
         uid_t uid;
@@ -56,7 +65,8 @@ struct asking {
         bool came_in;                   /* once more, after the answer */
         bool working;                   /* a helper thread looks at the user database */
         bool is_member;                 /* what it found; the helper's until it is done */
-        char reason[160];               /* of a no */
+        const char *error;              /* of a no; NULL: denied */
+        char reason[160];
         LIST_ENTRY(asking) link;        /* in bus->askings */
 };
 
@@ -168,6 +178,7 @@ static int on_polkit(sd_bus_message *reply, void *userdata, sd_bus_error *ret_er
         int authorized = 0, challenge = 0, r;
 
         asking->slot = sd_bus_slot_unref(asking->slot);
+        asking->polkit = false;
         if (error) {
                 if (means_no_polkit(error))
                         ask_for_groups(asking);
@@ -200,7 +211,7 @@ static int on_left(sd_bus_message *message, void *userdata, sd_bus_error *error)
         struct bus *bus = asking->bus;
         char name[32];
 
-        if (asking->slot) {
+        if (asking->polkit) {
                 cancellation_of(asking, name);
                 (void)sd_bus_call_method_async(bus->connection, NULL, POLKIT_CALL, "CancelCheckAuthorization", NULL, NULL, "s", name);
                 defer_call(&bus->prepare);
@@ -219,7 +230,7 @@ static int await_leaving(struct asking *asking)
         return sd_bus_add_match_async(asking->bus->connection, &asking->left, match, on_left, NULL, asking);
 }
 
-static int ask_polkit(struct asking *asking, enum access access)
+static int ask_polkit(struct asking *asking)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL;
         bool interactive = sd_bus_message_get_allow_interactive_authorization(asking->message) > 0;
@@ -230,27 +241,70 @@ static int ask_polkit(struct asking *asking, enum access access)
         r = sd_bus_message_new_method_call(asking->bus->connection, &call, POLKIT_CALL, "CheckAuthorization");
         if (r >= 0)
                 r = sd_bus_message_append(call, "(sa{sv})sa{ss}us", "system-bus-name", 1, "name", "s",
-                                          sd_bus_message_get_sender(asking->message), access_names[access], 0,
+                                          sd_bus_message_get_sender(asking->message), access_names[asking->access], 0,
                                           interactive ? 1u : 0u, name);
         if (r >= 0)
                 r = sd_bus_call_async(asking->bus->connection, &asking->slot, call, on_polkit, asking,
                                       interactive ? POLKIT_PERSON_TIMEOUT : POLKIT_TIMEOUT);
+        asking->polkit = r >= 0;
         defer_call(&asking->bus->prepare);
         return r;
 }
 
 /* --- the question --- */
 
-static int sender_uid(sd_bus_message *message, uid_t *ret)
+/* Takes the size of all that is left to be read from *left; -E2BIG as soon as that is not enough, however much more there is. */
+static int measure(sd_bus_message *message, size_t *left)
 {
-        sd_bus_creds *creds = NULL;
+        union {
+                uint64_t number;
+                const char *text;
+        } value;
+        const char *contents;
+        char type;
         int r;
 
-        r = sd_bus_query_sender_creds(message, SD_BUS_CREDS_EUID, &creds);
-        if (r >= 0)
-                r = sd_bus_creds_get_euid(creds, ret);
-        sd_bus_creds_unref(creds);
+        while ((r = sd_bus_message_peek_type(message, &type, &contents)) > 0) {
+                size_t size = sizeof(value);
+
+                if (type == 'a' || type == 'v' || type == 'r' || type == 'e') {
+                        r = sd_bus_message_enter_container(message, type, contents);
+                        if (r >= 0)
+                                r = measure(message, left);
+                        if (r >= 0)
+                                r = sd_bus_message_exit_container(message);
+                } else {
+                        r = sd_bus_message_read_basic(message, type, &value);
+                        if (r >= 0 && (type == 's' || type == 'o' || type == 'g'))
+                                size += strlen(value.text);
+                }
+                if (r < 0)
+                        return r;
+                if (size > *left)
+                        return -E2BIG;
+                *left -= size;
+        }
         return r;
+}
+
+/* (sd-bus does not say how large a message is.) */
+static int check_size(struct bus *bus, sd_bus_message *message, size_t *ret_size, sd_bus_error *error)
+{
+        const struct asking *asking;
+        size_t left = ARGUMENTS_MAX, kept = 0;
+        int r = measure(message, &left);
+
+        if (r == -E2BIG)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "The arguments of a call are of %u KiB at most.",
+                                         ARGUMENTS_MAX >> 10);
+        if (r < 0)
+                return r;
+        *ret_size = ARGUMENTS_MAX - left + KEPT_OF_EACH;
+        LIST_FOREACH(asking, &bus->askings, link)
+                kept += asking->size;
+        if (kept + *ret_size > KEPT_MAX)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many questions wait for permission.");
+        return sd_bus_message_rewind(message, 1);
 }
 
 static struct asking *asking_of(struct bus *bus, sd_bus_message *message)
@@ -269,11 +323,61 @@ static bool too_many(struct bus *bus, const char *sender, uid_t uid)
         unsigned n = 0, of_sender = 0, of_user = 0;
 
         LIST_FOREACH(asking, &bus->askings, link) {
+                if (!asking->known)
+                        continue;
                 n++;
                 of_sender += strcmp(sd_bus_message_get_sender(asking->message), sender) == 0;
                 of_user += asking->uid == uid;
         }
         return n >= ASKINGS_MAX || of_sender >= ASKINGS_OF_ONE_MAX || of_user >= ASKINGS_OF_USER_MAX;
+}
+
+/* Whoever is gone is not answered. */
+static bool user_of(sd_bus_message *reply, uid_t *ret)
+{
+        return !sd_bus_message_get_error(reply) && sd_bus_message_read(reply, "u", ret) >= 0;
+}
+
+static int ask_bus(struct asking *asking, sd_bus_message_handler_t on_user)
+{
+        defer_call(&asking->bus->prepare);
+        return sd_bus_call_method_async(asking->bus->connection, &asking->slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                        "org.freedesktop.DBus", "GetConnectionUnixUser", on_user, asking, "s",
+                                        sd_bus_message_get_sender(asking->message));
+}
+
+/* He is still there: the bus does one after the other, so his leaving will be told. */
+static int on_still_there(sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        struct asking *asking = userdata;
+        uid_t uid;
+
+        asking->slot = sd_bus_slot_unref(asking->slot);
+        if (!user_of(reply, &uid))
+                asking_free(asking);
+        else if (ask_polkit(asking) < 0)
+                answer(asking, false, "polkit could not be asked: try it with sudo.");
+        return 0;
+}
+
+static int on_user(sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        struct asking *asking = userdata;
+
+        asking->slot = sd_bus_slot_unref(asking->slot);
+        if (!user_of(reply, &asking->uid))
+                answer(asking, false, "Who you are could not be found out.");
+        else if (asking->uid == 0 || asking->uid == geteuid())
+                answer(asking, true, "");
+        else if (too_many(asking->bus, sd_bus_message_get_sender(asking->message), asking->uid)) {
+                asking->error = SD_BUS_ERROR_LIMITS_EXCEEDED;
+                answer(asking, false, "Too many of your questions wait for permission.");
+        } else {
+                asking->known = true;
+                if (await_leaving(asking) < 0 || ask_bus(asking, on_still_there) < 0)
+                        answer(asking, false, "The bus could not be asked: try it with sudo.");
+        }
+        return 0;
 }
 
 struct bus *bus_of_message(sd_bus_message *message)
@@ -285,33 +389,26 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
 {
         struct bus *bus = bus_of_message(message);
         struct asking *asking = asking_of(bus, message);
-        uid_t uid;
+        size_t size = 0;
         int r;
 
         if (asking) {
-                bool allowed = asking->allowed;
-
-                if (!allowed)
-                        r = sd_bus_error_setf(error, BUS_ERROR_DENIED, "%s", asking->reason);
+                r = asking->allowed ? 1 : sd_bus_error_setf(error, asking->error ?: BUS_ERROR_DENIED, "%s", asking->reason);
                 asking_free(asking);
-                return allowed ? 1 : r;
+                return r;
         }
-        if (!sd_bus_message_get_sender(message) || sender_uid(message, &uid) < 0)
+        r = check_size(bus, message, &size, error);
+        if (r < 0)
+                return r;
+        if (!sd_bus_message_get_sender(message))
                 return sd_bus_error_setf(error, BUS_ERROR_DENIED, "Who you are could not be found out.");
-        if (uid == 0 || uid == geteuid())
-                return 1;
-        if (too_many(bus, sd_bus_message_get_sender(message), uid))
-                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many of your questions wait for permission.");
         asking = calloc(1, sizeof(*asking));
         if (!asking)
                 return -ENOMEM;
-        *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .uid = uid, .number = ++bus->n_asked };
+        *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .size = size, .access = access,
+                                   .number = ++bus->n_asked };
         LIST_INSERT_HEAD(&bus->askings, asking, link);
-        r = await_leaving(asking);
-        if (r >= 0)
-                r = sender_uid(message, &uid);  /* still there: the bus does one after the other, so his leaving will be told */
-        if (r >= 0)
-                r = ask_polkit(asking, access);
+        r = ask_bus(asking, on_user);
         if (r < 0) {
                 asking_free(asking);
                 return r;

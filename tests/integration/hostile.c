@@ -4,7 +4,7 @@
  *
  *     hostile ADDRESS garbage CAMERA UPDATE    every method of every object with arguments of every type and of the right type with
  *                                              no sense; each call must be answered, and every answer but a few be an error
- *     hostile ADDRESS crowd CAMERA             one call that names the same camera 200,000 times
+ *     hostile ADDRESS crowd CAMERA N           one call that names the same camera N times
  *     hostile ADDRESS flood N MEMBER           N calls whose answers are never read, then says "sent" and stays until its input ends.
  *                                              MEMBER: Get, GetManagedObjects, ListFirmware, mixed
  *     hostile ADDRESS vanish N CALL CAMERA     N connections, each of which asks and is gone before the answer.
@@ -14,6 +14,8 @@
  *     hostile ADDRESS besiege N                N connections, each with 8 questions that need a permission; says "asked" and stays until its
  *                                              input ends
  *     hostile ADDRESS outlive CAMERA           8 calls of CAMERA.Update, "asked", and when all are answered, one that is to be answered well
+ *     hostile ADDRESS burden CAMERA N MIB      N questions that need a permission, each with a text of so many MiB, and a small one before
+ *                                              each; the small ones need not be answered, the others must be, as too large
  *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
  *     hostile ADDRESS ping SECONDS N           N calls one after the other; the slowest in ms on standard output, or what failed
  *
@@ -38,7 +40,6 @@
 #define SERVICE "org.camrescue1"
 #define ROOT    "/org/camrescue1"
 #define TIMEOUT_USEC (20 * UINT64_C(1000000))
-#define N_CROWD 200000
 #define LONG_TEXT (1u << 20)
 
 static const char *address;
@@ -326,7 +327,7 @@ static int garbage(char **paths)
 
 /* --- crowd --- */
 
-static int crowd(const char *camera)
+static int crowd(const char *camera, unsigned n)
 {
         sd_bus *bus = connect_bus();
         sd_bus_message *call = new_call(bus, ROOT, SERVICE ".Manager", "Update");
@@ -334,7 +335,7 @@ static int crowd(const char *camera)
         int r;
 
         must(sd_bus_message_open_container(call, 'a', "o"), "list");
-        for (unsigned i = 0; i < N_CROWD; i++)
+        for (unsigned i = 0; i < n; i++)
                 must(sd_bus_message_append(call, "o", camera), "list");
         must(sd_bus_message_close_container(call), "list");
         must(sd_bus_message_append(call, "a{sv}", 1, "dry-run", "b", 1), "list");
@@ -482,6 +483,58 @@ static int outlive(const char *camera)
         return 0;
 }
 
+/* --- burden --- */
+
+/* An answer of a pipelined call, counted if it is the one that is meant. */
+static int on_too_much(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        (void)error;
+        if (!e || strcmp(e->name, SD_BUS_ERROR_LIMITS_EXCEEDED) != 0)
+                die("the answer is %s%s%s", e ? e->name : "a good one", e ? ": " : "", e ? e->message : "");
+        ++*(unsigned *)userdata;
+        return 0;
+}
+
+static void process_or_wait(sd_bus *bus, const char *what)
+{
+        int r = must_process(bus);
+
+        if (r == 0) {
+                r = sd_bus_wait(bus, TIMEOUT_USEC);
+                must(r, "wait");
+                if (r == 0)
+                        die("%s", what);
+        }
+}
+
+static int burden(const char *camera, unsigned n, size_t size)
+{
+        sd_bus *bus = connect_bus();
+        char *text = malloc(size + 1);
+        unsigned answered = 0;
+
+        if (!text)
+                die("memory");
+        memset(text, 'a', size);
+        text[size] = '\0';
+        for (unsigned i = 0; i < n; i++) {
+                sd_bus_message *call = new_call(bus, camera, SERVICE ".Camera", "SetLabel");
+
+                must(sd_bus_message_append(call, "s", text), "call");
+                must(sd_bus_message_set_allow_interactive_authorization(call, 1), "call");
+                send_question(bus, ROOT, SERVICE ".Manager", "ReloadConfig", "");
+                must(sd_bus_call_async(bus, NULL, call, on_too_much, &answered, TIMEOUT_USEC), "send");
+                sd_bus_message_unref(call);
+        }
+        free(text);
+        while (answered < n)
+                process_or_wait(bus, "no answer");
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- audience --- */
 
 static int on_news(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -594,8 +647,8 @@ int main(int argc, char **argv)
         address = argv[1];
         if (strcmp(verb, "garbage") == 0 && argc > 3)
                 return garbage(argv + 3);
-        if (strcmp(verb, "crowd") == 0 && argc == 4)
-                return crowd(argv[3]);
+        if (strcmp(verb, "crowd") == 0 && argc == 5)
+                return crowd(argv[3], (unsigned)atoi(argv[4]));
         if (strcmp(verb, "flood") == 0 && argc == 5)
                 return flood((unsigned)atoi(argv[3]), argv[4]);
         if (strcmp(verb, "vanish") == 0 && argc == 6)
@@ -604,12 +657,14 @@ int main(int argc, char **argv)
                 return besiege((unsigned)atoi(argv[3]));
         if (strcmp(verb, "outlive") == 0 && argc == 4)
                 return outlive(argv[3]);
+        if (strcmp(verb, "burden") == 0 && argc == 6)
+                return burden(argv[3], (unsigned)atoi(argv[4]), (size_t)atoi(argv[5]) << 20);
         if (strcmp(verb, "audience") == 0 && argc == 5)
                 return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
         if (strcmp(verb, "error") == 0 && (argc == 6 || argc == 8))
                 return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
                 return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
-        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|audience|error|ping ARGUMENT...\n");
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|burden|audience|error|ping ARGUMENT...\n");
         return 2;
 }
