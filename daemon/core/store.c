@@ -934,29 +934,31 @@ static void addition_hashed(void *data)
                 store_unref(store);
 }
 
-static int addition_start(struct store *store, enum shelf shelf, const void *data, size_t size, store_added_fn on_added,
+/* data: of malloc(), taken over, also when this fails. */
+static int addition_start(struct store *store, enum shelf shelf, uint8_t *data, size_t size, store_added_fn on_added,
                           void *userdata, struct addition **ret)
 {
         struct addition *addition;
         int r;
 
-        if (size == 0 || size > UINT32_MAX)
-                return -EINVAL;
-        addition = calloc(1, sizeof(*addition));
-        if (!addition)
+        if (!data)
                 return -ENOMEM;
+        if (size == 0 || size > UINT32_MAX) {
+                free(data);
+                return -EINVAL;
+        }
+        addition = calloc(1, sizeof(*addition));
+        if (!addition) {
+                free(data);
+                return -ENOMEM;
+        }
         LIST_INSERT_HEAD(&store->additions, addition, link);
         addition->store = store;
         addition->shelf = shelf;
+        addition->data = data;
         addition->size = size;
         addition->fn = on_added;
         addition->userdata = userdata;
-        addition->data = malloc(size);
-        if (!addition->data) {
-                addition_free(addition);
-                return -ENOMEM;
-        }
-        memcpy(addition->data, data, size);
         r = store_work(store, store->hash_lane, addition_hash, addition_hashed, addition);
         if (r < 0) {
                 addition_free(addition);
@@ -966,8 +968,8 @@ static int addition_start(struct store *store, enum shelf shelf, const void *dat
         return 0;
 }
 
-int store_add_firmware(struct store *store, const struct firmware_record *record, const void *data, size_t size,
-                       store_added_fn on_added, void *userdata)
+int store_take_firmware(struct store *store, const struct firmware_record *record, uint8_t *data, size_t size,
+                        store_added_fn on_added, void *userdata)
 {
         struct addition *addition;
         int r;
@@ -979,6 +981,21 @@ int store_add_firmware(struct store *store, const struct firmware_record *record
         return 0;
 }
 
+static uint8_t *copy_of(const void *data, size_t size)
+{
+        uint8_t *copy = malloc(MAX(size, (size_t)1));
+
+        if (copy && size > 0)
+                memcpy(copy, data, size);
+        return copy;
+}
+
+int store_add_firmware(struct store *store, const struct firmware_record *record, const void *data, size_t size,
+                       store_added_fn on_added, void *userdata)
+{
+        return store_take_firmware(store, record, copy_of(data, size), size, on_added, userdata);
+}
+
 int store_save(struct store *store, const char *camera, const char *partition, const void *data, size_t size,
                store_added_fn on_added, void *userdata)
 {
@@ -987,7 +1004,7 @@ int store_save(struct store *store, const char *camera, const char *partition, c
 
         if (size > store->quota || saved_bytes_promised(store) + size > store->quota)
                 return -EDQUOT;
-        r = addition_start(store, SHELF_SAVED, data, size, on_added, userdata, &addition);
+        r = addition_start(store, SHELF_SAVED, copy_of(data, size), size, on_added, userdata, &addition);
         if (r < 0)
                 return r;
         (void)snprintf(addition->saved.camera, sizeof(addition->saved.camera), "%s", camera);

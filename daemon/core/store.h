@@ -54,6 +54,9 @@ typedef void (*store_added_fn)(void *userdata, int error);
  * record that is there already (digest, board, partition, version: a ROM file system may belong to several) is replaced; a pinned one unpins the board's other versions. */
 int store_add_firmware(struct store *store, const struct firmware_record *record, const void *data, size_t size,
                        store_added_fn on_added, void *userdata);
+/* The same without a copy: data is of malloc(), and taken over, also when this fails. */
+int store_take_firmware(struct store *store, const struct firmware_record *record, uint8_t *data, size_t size,
+                        store_added_fn on_added, void *userdata);
 /* Saves what stood on a camera.  -EDQUOT at once if it is larger than the whole quota, or than what may be given up of it. */
 int store_save(struct store *store, const char *camera, const char *partition, const void *data, size_t size,
                store_added_fn on_added, void *userdata);

@@ -61,6 +61,7 @@ struct bus {
         LIST_HEAD(, told) told;         /* of each object */
         LIST_HEAD(, accepting) acceptings;
         LIST_HEAD(, adding) addings;
+        struct lane *images;            /* on which they are read and judged; NULL: nobody asked yet */
         LIST_HEAD(, telling) tellings;
         LIST_HEAD(, asking) askings;
         LIST_HEAD(, inhibition) inhibitions;

@@ -6,8 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -15,6 +15,9 @@
 #include "edge/bus-internal.h"
 
 #define FIRMWARE_MAX (64u << 20)
+#define IN_FLIGHT_MAX FIRMWARE_MAX      /* bytes of all images that are read, or on their way to the disk */
+#define ADDINGS_MAX 64                  /* and how many */
+#define WRAPPING_MAX (64u << 10)        /* what the file of an image has besides the image: prefix, suffix, padding */
 
 static const struct session_context *context_of(const struct bus *bus)
 {
@@ -122,9 +125,20 @@ static int on_recover(sd_bus_message *message, void *userdata, sd_bus_error *err
 
 /* --- AddFirmware --- */
 
+/* One image: read and judged on a helper thread (64 MiB and their checksum take a while), then stored. */
 struct adding {
-        struct bus *bus;
+        struct bus *bus;                /* NULL: gone meanwhile; the helper's end frees it */
         sd_bus_message *message;
+        int fd;                         /* the message's */
+        size_t file_size;
+        const struct board_list *boards;
+        const char *board_name;         /* NULL: not said.  The message's, or the list's */
+        bool working;                   /* the helper's are, until it is done: record, bytes, size, board, error, result */
+        uint8_t *bytes;                 /* as they go to the device, when it is judged */
+        size_t size;
+        const struct board *board;
+        sd_bus_error error;             /* why not */
+        int result;
         struct firmware_record record;
         bool requests;                  /* it came with this request, which is made as soon as it is stored */
         struct request request;         /* its strings are the message's */
@@ -229,10 +243,9 @@ static void guess_partition(const struct board *board, struct firmware_record *r
         snprintf(record->partition, sizeof(record->partition), "FIRMWARE");
 }
 
-static int find_board(struct bus *bus, const struct image *image, const char *name, struct firmware_record *record,
+static int find_board(const struct board_list *boards, const struct image *image, const char *name, struct firmware_record *record,
                       const struct board **ret, sd_bus_error *error)
 {
-        const struct board_list *boards = context_of(bus)->boards;
         uint32_t possible;
 
         if (name) {
@@ -372,6 +385,19 @@ static void make_request(struct adding *adding, const char *id)
         forget_old_ones(adding->bus);
 }
 
+static void adding_free(struct adding *adding)
+{
+        if (adding->bus)
+                LIST_REMOVE(adding, link);
+        adding->bus = NULL;
+        adding->message = sd_bus_message_unref(adding->message);
+        if (adding->working)
+                return;
+        sd_bus_error_free(&adding->error);
+        free(adding->bytes);
+        free(adding);
+}
+
 /* Said when it is true: a daemon that is killed after this has the image. */
 static void on_durable(void *userdata, int error)
 {
@@ -392,9 +418,7 @@ static void on_durable(void *userdata, int error)
                 registry_firmware_added(adding->bus->registry);
         }
         defer_call(&adding->bus->prepare);
-        LIST_REMOVE(adding, link);
-        sd_bus_message_unref(adding->message);
-        free(adding);
+        adding_free(adding);
 }
 
 static void on_added(void *userdata, int error)
@@ -407,44 +431,83 @@ static void on_added(void *userdata, int error)
                 on_durable(adding, error);
 }
 
-/* adding: its record says what is known, and its request if there is one.  Taken over if this succeeds. */
-static int add_bytes(struct bus *bus, sd_bus_message *message, struct adding *adding, const char *board_name, const uint8_t *bytes, size_t size,
-                     sd_bus_error *error)
+/* Not mapped: memory for what was never written in it would be the daemon's, and stay as long as the sender keeps it. */
+static int read_image(struct adding *adding)
 {
-        const struct board *board = NULL, *other;
-        const struct firmware_record *known;
+        adding->bytes = malloc(adding->file_size);
+        if (!adding->bytes)
+                return -ENOMEM;
+        for (size_t at = 0; at < adding->file_size;) {
+                ssize_t n = pread(adding->fd, adding->bytes + at, adding->file_size - at, (off_t)at);
+
+                if (n < 0 && errno == EINTR)
+                        continue;
+                if (n <= 0)
+                        return sd_bus_error_setf(&adding->error, BUS_ERROR_FAILED, "It could not be read: %s.", n < 0 ? strerror(errno) : "it ends");
+                at += (size_t)n;
+        }
+        return 0;
+}
+
+/* On the helper thread: all that can be said of the image by itself. */
+static int judge_image(struct adding *adding)
+{
+        sd_bus_error *error = &adding->error;
+        const struct board *board = NULL;
         const uint8_t *data;
         enum image_fault fault;
         struct image image;
-        size_t data_size;
         bool found;
         int r;
 
-        fault = image_parse(&image, bytes, size, adding->record.file[0] ? adding->record.file : NULL);
+        r = read_image(adding);
+        if (r < 0)
+                return r;
+        fault = image_parse(&image, adding->bytes, adding->file_size, adding->record.file[0] ? adding->record.file : NULL);
         if (fault != IMAGE_FINE)
                 return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "%s: %s", image_fault_to_string(fault), image_fault_advice(fault));
-        r = find_board(bus, &image, board_name, &adding->record, &board, error);
+        r = find_board(adding->boards, &image, adding->board_name, &adding->record, &board, error);
         if (r < 0 || !board)
                 return r;
         if (board->support != BOARD_DFU)
                 return sd_bus_error_setf(error, BUS_ERROR_UNKNOWN_BOARD, "%s is recognised, but not handled: its firmware is of no use here.",
                                          board->name);
         guess_partition(board, &adding->record);
-        fault = find_bytes(&image, board, adding->record.partition, &data, &data_size, &found);
+        fault = find_bytes(&image, board, adding->record.partition, &data, &adding->size, &found);
         if (!found)
                 return sd_bus_error_setf(error, BUS_ERROR_UNKNOWN_PARTITION, "%s has no partition %s.", board->name, adding->record.partition);
         if (fault != IMAGE_FINE)
                 return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "%s for the %s of %s: %s", image_fault_to_string(fault),
                                          adding->record.partition, board->name, image_fault_advice(fault));
+        memmove(adding->bytes, data, adding->size);
+        digest_of(adding->bytes, adding->size, &adding->record.digest);
+        adding->record.size = (uint32_t)adding->size;
         snprintf(adding->record.board, sizeof(adding->record.board), "%s", board->id);
+        adding->board = board;
+        return 0;
+}
+
+static void image_run(void *data)
+{
+        struct adding *adding = data;
+
+        adding->result = judge_image(adding);
+}
+
+/* And what is known of the others. */
+static int store_image(struct adding *adding)
+{
+        struct bus *bus = adding->bus;
+        const struct firmware_record *known;
+        const struct board *other;
+        int r;
+
         adding->record.added = loop_wall_clock(bus->loop);
-        digest_of(data, data_size, &adding->record.digest);
-        adding->record.size = (uint32_t)data_size;
         other = board_of_firmware(bus, &adding->record);
         if (other)
-                return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "These bytes are known as the %s of %s, not of %s. "
+                return sd_bus_error_setf(&adding->error, BUS_ERROR_IMAGE, "These bytes are known as the %s of %s, not of %s. "
                                          "If that is wrong, take it out first: camrescue firmware remove.", adding->record.partition,
-                                         other->name, board->name);
+                                         other->name, adding->board->name);
         known = adding->record.version[0] ? NULL : known_firmware(bus, &adding->record);
         if (known)
                 adding->record = *known;        /* a file without a name of its own that is there: it keeps the name that it has */
@@ -455,21 +518,89 @@ static int add_bytes(struct bus *bus, sd_bus_message *message, struct adding *ad
                 snprintf(adding->record.version, sizeof(adding->record.version), "%s%.12s", adding->requests ? OWN_PREFIX : "custom:", hex);
                 adding->record.stable = false;
         }
-        adding->bus = bus;
-        adding->message = sd_bus_message_ref(message);
-        r = store_add_firmware(context_of(bus)->store, &adding->record, data, data_size, on_added, adding);
-        if (r < 0) {
-                sd_bus_message_unref(adding->message);
-                return sd_bus_error_setf(error, BUS_ERROR_FAILED, "It could not be stored: %s.", strerror(-r));
-        }
-        LIST_INSERT_HEAD(&bus->addings, adding, link);
-        return 1;                       /* it is on_added()'s now */
+        r = store_take_firmware(context_of(bus)->store, &adding->record, take_ptr(adding->bytes), adding->size, on_added, adding);
+        if (r < 0)
+                return sd_bus_error_setf(&adding->error, BUS_ERROR_FAILED, "It could not be stored: %s.", strerror(-r));
+        return 0;
 }
 
+static void image_judged(void *data)
+{
+        struct adding *adding = data;
+        int r = adding->result;
+
+        adding->working = false;
+        if (!adding->bus) {
+                adding_free(adding);
+                return;
+        }
+        if (r >= 0)
+                r = store_image(adding);
+        if (r >= 0)
+                return;                 /* it is on_added()'s now */
+        if (sd_bus_error_is_set(&adding->error))
+                (void)sd_bus_reply_method_error(adding->message, &adding->error);
+        else
+                (void)sd_bus_reply_method_errno(adding->message, r, NULL);
+        defer_call(&adding->bus->prepare);
+        adding_free(adding);
+}
+
+/* All of a board that may be in one file. */
+static uint64_t board_bytes(const struct board *board)
+{
+        uint64_t most = 0;
+
+        for (size_t i = 0; i < board->n_layouts; i++) {
+                const struct layout *layout = &board->layouts[i];
+                uint64_t sum = 0;
+
+                for (size_t k = 0; k < layout->n_partitions; k++)
+                        if (layout->partitions[k].role != PARTITION_FORBIDDEN)
+                                sum += layout->partitions[k].limit - layout->partitions[k].start;
+                most = MAX(most, sum);
+        }
+        return most + WRAPPING_MAX;
+}
+
+/* Before anything is read: is it larger than whatever it could be? */
+static int check_image_size(const struct board_list *boards, const char *board_name, uint64_t size, sd_bus_error *error)
+{
+        const struct board *board = board_name ? board_by_any_name(boards, board_name) : NULL;
+        uint64_t most = 0;
+
+        if (size > FIRMWARE_MAX)
+                return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "The image is larger than 64 MiB.");
+        if (board && board->support == BOARD_DFU)
+                most = board_bytes(board);
+        else
+                for (size_t i = 0; i < boards->n; i++)
+                        if (boards->boards[i].support == BOARD_DFU)
+                                most = MAX(most, board_bytes(&boards->boards[i]));
+        if (size > most)
+                return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "The image is larger than all that %s takes.", board ? board->name : "any board");
+        return 0;
+}
+
+static int check_in_flight(struct bus *bus, uint64_t size, sd_bus_error *error)
+{
+        const struct adding *adding;
+        unsigned n = 0;
+
+        LIST_FOREACH(adding, &bus->addings, link) {
+                size += adding->file_size;
+                n++;
+        }
+        if (size > IN_FLIGHT_MAX || n >= ADDINGS_MAX)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many images at a time: ask again.");
+        return 0;
+}
+
+/* adding: its record says what is known, and its request if there is one.  Taken over if this succeeds; then the answer comes later. */
 static int add_sealed(struct bus *bus, sd_bus_message *message, struct adding *adding, const char *board_name, int fd, sd_bus_error *error)
 {
+        const struct board_list *boards = context_of(bus)->boards;
         struct stat st;
-        void *bytes;
         int seals, r;
 
         /* Sealed, so that it neither hangs nor changes nor shrinks under us. */
@@ -478,14 +609,25 @@ static int add_sealed(struct bus *bus, sd_bus_message *message, struct adding *a
                 return sd_bus_error_setf(error, BUS_ERROR_INVALID, "Only a memfd sealed against write, grow and shrink is taken.");
         if (fstat(fd, &st) < 0 || st.st_size <= 0)
                 return sd_bus_error_setf(error, BUS_ERROR_INVALID, "The image is empty.");
-        if ((uint64_t)st.st_size > FIRMWARE_MAX)
-                return sd_bus_error_setf(error, BUS_ERROR_IMAGE, "The image is larger than 64 MiB.");
-        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (bytes == MAP_FAILED)
-                return -errno;
-        r = add_bytes(bus, message, adding, board_name, bytes, (size_t)st.st_size, error);
-        (void)munmap(bytes, (size_t)st.st_size);
-        return r;
+        r = check_image_size(boards, board_name, (uint64_t)st.st_size, error);
+        if (r >= 0)
+                r = check_in_flight(bus, (uint64_t)st.st_size, error);
+        if (r >= 0 && !bus->images)
+                r = lane_new(bus->loop, &bus->images);
+        if (r < 0)
+                return r;
+        adding->boards = boards;
+        adding->board_name = board_name;
+        adding->fd = fd;
+        adding->file_size = (size_t)st.st_size;
+        adding->working = true;
+        r = loop_work(bus->loop, bus->images, image_run, image_judged, adding);
+        if (r < 0)
+                return r;
+        adding->bus = bus;
+        adding->message = sd_bus_message_ref(message);
+        LIST_INSERT_HEAD(&bus->addings, adding, link);
+        return 1;
 }
 
 int bus_request_with_image(sd_bus_message *message, struct camera *camera, const struct request *request, const struct bus_image *image,
@@ -511,17 +653,16 @@ int bus_request_with_image(sd_bus_message *message, struct camera *camera, const
         return r;
 }
 
-/* The images are stored all the same. */
+/* The images that are judged are stored all the same. */
 void bus_forget_addings(struct bus *bus)
 {
         struct adding *adding;
 
+        bus->images = lane_free(bus->images);   /* nobody reads in a message that is gone */
         while ((adding = LIST_FIRST(&bus->addings))) {
                 store_cancel(context_of(bus)->store, adding);
                 journal_sync_cancel(context_of(bus)->journal, adding);
-                LIST_REMOVE(adding, link);
-                sd_bus_message_unref(adding->message);
-                free(adding);
+                adding_free(adding);
         }
 }
 

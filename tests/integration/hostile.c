@@ -16,6 +16,10 @@
  *     hostile ADDRESS outlive CAMERA           8 calls of CAMERA.Update, "asked", and when all are answered, one that is to be answered well
  *     hostile ADDRESS burden CAMERA N MIB      N questions that need a permission, each with a text of so many MiB, and a small one before
  *                                              each; the small ones need not be answered, the others must be, as too large
+ *     hostile ADDRESS pile N MIB               N images of so many MiB for AddFirmware, none of which waits for the others; each must be stored,
+ *                                              or refused as too much at a time.  Prints how many were stored, and how many not
+ *     hostile ADDRESS holes MIB                an image of so many MiB, but for its end nothing but holes; what is asked behind it must be answered
+ *                                              before it, and the holes stay
  *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
  *     hostile ADDRESS ping SECONDS N           N calls one after the other; the slowest in ms on standard output, or what failed
  *
@@ -33,6 +37,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <systemd/sd-bus.h>
 #include <time.h>
 #include <unistd.h>
@@ -535,6 +540,107 @@ static int burden(const char *camera, unsigned n, size_t size)
         return 0;
 }
 
+/* --- images --- */
+
+/* Of size bytes, with end at its end; fill 0: the rest was never written. */
+static int image_of(size_t size, int fill, const void *end, size_t end_size)
+{
+        int fd = memfd_create("image", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        char part[4096];
+
+        if (fd < 0 || ftruncate(fd, (off_t)size) < 0)
+                die("memfd");
+        memset(part, fill, sizeof(part));
+        for (size_t at = 0; fill && at < size; at += sizeof(part))
+                if (pwrite(fd, part, sizeof(part), (off_t)at) != (ssize_t)sizeof(part))
+                        die("memfd");
+        if (pwrite(fd, end, end_size, (off_t)(size - end_size)) != (ssize_t)end_size ||
+            fcntl(fd, F_ADD_SEALS, F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK) < 0)
+                die("memfd");
+        return fd;
+}
+
+static void send_image(sd_bus *bus, int fd, sd_bus_message_handler_t on_answer, void *userdata)
+{
+        sd_bus_message *call = new_call(bus, ROOT, SERVICE ".Manager", "AddFirmware");
+
+        must(sd_bus_message_append(call, "ha{sv}", fd, 2, "board", "s", "OPENMV_AE3", "partition", "s", "ROMFS0"), "call");
+        must(sd_bus_call_async(bus, NULL, call, on_answer, userdata, 3 * TIMEOUT_USEC), "send");
+        sd_bus_message_unref(call);
+}
+
+static unsigned n_stored, n_too_much;
+
+static int on_stored(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        if (!sd_bus_message_get_error(m))
+                return (int)++n_stored;
+        return on_too_much(m, userdata, error);
+}
+
+static int pile(unsigned n, size_t size)
+{
+        sd_bus *bus = connect_bus();
+
+        for (unsigned i = 0; i < n; i++) {
+                int fd = image_of(size, (int)i + 1, "end", 3);
+
+                send_image(bus, fd, on_stored, &n_too_much);
+                (void)close(fd);
+        }
+        while (n_stored + n_too_much < n)
+                process_or_wait(bus, "no answer");
+        (void)printf("%u %u\n", n_stored, n_too_much);
+        sd_bus_flush_close_unref(bus);
+        return n_stored == 0;
+}
+
+static bool judged;
+
+static int on_judged(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        (void)userdata;
+        (void)error;
+        if (!e || strcmp(e->name, SERVICE ".Error.ImageRefused") != 0 || !strstr(e->message, "bad-crc"))
+                die("the answer is %s", e ? e->message : "a good one");
+        judged = true;
+        return 0;
+}
+
+static int on_version(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        (void)m;
+        (void)error;
+        if (judged)
+                die("it was answered only when the image was judged");
+        *(bool *)userdata = true;
+        return 0;
+}
+
+static int holes(size_t size)
+{
+        static const unsigned char suffix[16] = { 0, 0, 0, 0, 0, 0, 0, 1, 'U', 'F', 'D', 16, 1, 2, 3, 4 };
+        int fd = image_of(size, 0, suffix, sizeof(suffix));
+        sd_bus *bus = connect_bus();
+        struct stat before, after;
+        bool answered = false;
+
+        if (fstat(fd, &before) < 0)
+                die("stat");
+        send_image(bus, fd, on_judged, NULL);
+        must(sd_bus_call_method_async(bus, NULL, SERVICE, ROOT, "org.freedesktop.DBus.Properties", "Get", on_version, &answered, "ss",
+                                      SERVICE ".Manager", "Version"), "send");
+        while (!judged || !answered)
+                process_or_wait(bus, "no answer");
+        if (fstat(fd, &after) < 0 || after.st_blocks != before.st_blocks)
+                die("it had %lld blocks, and has %lld", (long long)before.st_blocks, (long long)after.st_blocks);
+        (void)close(fd);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- audience --- */
 
 static int on_news(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -659,12 +765,16 @@ int main(int argc, char **argv)
                 return outlive(argv[3]);
         if (strcmp(verb, "burden") == 0 && argc == 6)
                 return burden(argv[3], (unsigned)atoi(argv[4]), (size_t)atoi(argv[5]) << 20);
+        if (strcmp(verb, "pile") == 0 && argc == 5)
+                return pile((unsigned)atoi(argv[3]), (size_t)atoi(argv[4]) << 20);
+        if (strcmp(verb, "holes") == 0 && argc == 4)
+                return holes((size_t)atoi(argv[3]) << 20);
         if (strcmp(verb, "audience") == 0 && argc == 5)
                 return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
         if (strcmp(verb, "error") == 0 && (argc == 6 || argc == 8))
                 return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
                 return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
-        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|burden|audience|error|ping ARGUMENT...\n");
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|burden|pile|holes|audience|error|ping ARGUMENT...\n");
         return 2;
 }
