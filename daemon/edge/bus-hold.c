@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -141,7 +142,11 @@ void bus_forget_releasings(struct bus *bus)
 
 /* --- ReadFlash --- */
 
-#define READ_MAX (64u << 20)
+#define READ_MAX (32u << 20)
+#define READINGS_MAX 64                 /* under way, and answers that are still open somewhere */
+#define READ_BYTES_MAX (48u << 20)      /* of all these: a memfd is the daemon's memory, as long as anybody has it open */
+#define HANDED_DELAY (100 * MSEC)
+#define HANDED_DELAY_MAX (60 * SEC)
 
 struct reading {
         struct bus *bus;
@@ -149,8 +154,93 @@ struct reading {
         sd_bus_message *message;
         sd_bus_track *track;            /* whoever asked: when he leaves, it ends */
         int fd;
+        size_t size, done;              /* of it, at most; and what is there */
         LIST_ENTRY(reading) link;       /* in bus->readings */
 };
+
+/* What was read, and is open somewhere. */
+struct handed {
+        int fd;                         /* opened once more, to read, as the other one was */
+        size_t size;
+        LIST_ENTRY(handed) link;        /* in bus->handed */
+};
+
+static void handed_free(struct handed *handed)
+{
+        LIST_REMOVE(handed, link);
+        (void)close(handed->fd);
+        free(handed);
+}
+
+/* A lease is given to who is the only one that has a file open or mapped.  (It is given back by closing it.) */
+static bool is_open_elsewhere(int fd)
+{
+        (void)fcntl(fd, F_SETSIG, SIGURG);      /* whoever opens it this moment: that is not to be the end of us */
+        return fcntl(fd, F_SETLEASE, F_WRLCK) < 0 && errno == EAGAIN;
+}
+
+static void sweep_handed(struct bus *bus)
+{
+        struct handed *handed, *next;
+
+        for (handed = LIST_FIRST(&bus->handed); handed; handed = next) {
+                next = LIST_NEXT(handed, link);
+                if (!is_open_elsewhere(handed->fd))
+                        handed_free(handed);
+        }
+}
+
+/* Nobody tells when it is closed.  Most do that at once. */
+static void on_handed_timer(void *userdata)
+{
+        struct bus *bus = userdata;
+
+        sweep_handed(bus);
+        if (LIST_EMPTY(&bus->handed))
+                return;
+        bus->handed_delay = MIN(2 * bus->handed_delay, HANDED_DELAY_MAX);
+        timer_set(&bus->handed_timer, bus->handed_delay);
+}
+
+static int open_again(int fd)
+{
+        char path[32];
+        int again;
+
+        (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        again = open(path, O_RDONLY | O_CLOEXEC);
+        return again < 0 ? -errno : again;
+}
+
+/* The memfd gives way to two that can only be read: one to hand out, one to know when that is closed. */
+static int hand_out(struct reading *reading)
+{
+        const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+        _cleanup_close_ int fd = -1, own = -1;
+        struct bus *bus = reading->bus;
+        struct handed *handed;
+
+        if (fcntl(reading->fd, F_ADD_SEALS, seals) < 0)
+                return -errno;
+        fd = open_again(reading->fd);
+        if (fd < 0)
+                return fd;
+        own = open_again(reading->fd);
+        if (own < 0)
+                return own;
+        handed = calloc(1, sizeof(*handed));
+        if (!handed)
+                return -ENOMEM;
+        *handed = (struct handed){ .fd = take_fd(&own), .size = reading->done };
+        LIST_INSERT_HEAD(&bus->handed, handed, link);
+        closep(&reading->fd);
+        reading->fd = take_fd(&fd);
+        bus->handed_delay = HANDED_DELAY;
+        if (!bus->handed_timer.loop)
+                timer_init(&bus->handed_timer, bus->loop, on_handed_timer, bus);
+        timer_set(&bus->handed_timer, bus->handed_delay);
+        return 0;
+}
 
 static void reading_free(struct reading *reading)
 {
@@ -165,6 +255,9 @@ static int on_data(void *userdata, const uint8_t *data, size_t size)
 {
         struct reading *reading = userdata;
 
+        if (size > reading->size - reading->done)
+                return -EFBIG;
+        reading->done += size;
         while (size > 0) {
                 ssize_t n = write(reading->fd, data, size);
 
@@ -178,11 +271,11 @@ static int on_data(void *userdata, const uint8_t *data, size_t size)
 
 static void answer_read(struct reading *reading, enum read_end end, const char *message)
 {
-        const int seals = F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL;
+        int r = end == READ_DONE ? hand_out(reading) : 0;
 
-        if (end == READ_DONE && (fcntl(reading->fd, F_ADD_SEALS, seals) < 0 || lseek(reading->fd, 0, SEEK_SET) < 0)) {
+        if (r < 0) {
                 end = READ_FAILED;
-                message = strerror(errno);
+                message = strerror(-r);
         }
         switch (end) {
         case READ_DONE:
@@ -270,6 +363,42 @@ static int track_caller(struct reading *reading, sd_bus_message *message)
         return r < 0 ? r : sd_bus_track_add_sender(reading->track, message);
 }
 
+/* To its end, as long as that can be. */
+static size_t bytes_wanted(const struct camera *camera, const struct session_read *what)
+{
+        size_t most = what->size;
+
+        for (size_t i = 0; what->size == 0 && camera->board && i < camera->board->n_layouts; i++) {
+                const struct partition *partition = layout_partition(&camera->board->layouts[i], what->partition, NULL);
+
+                if (partition && partition->limit - partition->start > what->offset)
+                        most = MAX(most, (size_t)(partition->limit - partition->start - what->offset));
+        }
+        return most;
+}
+
+static int check_room(struct bus *bus, size_t size, sd_bus_error *error)
+{
+        const struct reading *reading;
+        const struct handed *handed;
+        uint64_t sum = size;
+        unsigned n = 0;
+
+        sweep_handed(bus);
+        LIST_FOREACH(reading, &bus->readings, link) {
+                sum += reading->size;
+                n++;
+        }
+        LIST_FOREACH(handed, &bus->handed, link) {
+                sum += handed->size;
+                n++;
+        }
+        if (sum > READ_BYTES_MAX || n >= READINGS_MAX)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too much is read at a time, or what was read is still open: "
+                                         "close that, or read less, and ask again.");
+        return 0;
+}
+
 int bus_on_read(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
         struct bus *bus = bus_of_message(message);
@@ -277,6 +406,7 @@ int bus_on_read(sd_bus_message *message, void *userdata, sd_bus_error *error)
         struct request_result result;
         struct session_read what;
         struct reading *reading;
+        size_t size;
         int r;
 
         r = bus_check_access(message, ACCESS_UPDATE, error);
@@ -285,10 +415,14 @@ int bus_on_read(sd_bus_message *message, void *userdata, sd_bus_error *error)
         r = read_read_options(message, &what, error);
         if (r < 0)
                 return r;
+        size = bytes_wanted(camera, &what);
+        r = check_room(bus, size, error);
+        if (r < 0)
+                return r;
         reading = calloc(1, sizeof(*reading));
         if (!reading)
                 return -ENOMEM;
-        *reading = (struct reading){ .bus = bus, .camera = camera, .message = sd_bus_message_ref(message) };
+        *reading = (struct reading){ .bus = bus, .camera = camera, .message = sd_bus_message_ref(message), .size = size };
         LIST_INSERT_HEAD(&bus->readings, reading, link);
         reading->fd = memfd_create("camrescue-flash", MFD_CLOEXEC | MFD_ALLOW_SEALING);
         r = reading->fd < 0 ? -errno : track_caller(reading, message);
@@ -304,7 +438,11 @@ int bus_on_read(sd_bus_message *message, void *userdata, sd_bus_error *error)
 void bus_forget_readings(struct bus *bus)
 {
         struct reading *reading;
+        struct handed *handed;
 
+        while ((handed = LIST_FIRST(&bus->handed)))
+                handed_free(handed);
+        timer_deinit(&bus->handed_timer);
         while ((reading = LIST_FIRST(&bus->readings))) {
                 camera_read_cancel(reading->camera);
                 reading_free(reading);

@@ -44,6 +44,7 @@ struct adding;                          /* AddFirmware whose answer is still to 
 struct asking;                          /* for a sender's right; access.c's */
 struct telling;                         /* GetHistory, likewise; bus-camera.c's */
 struct inhibition;                      /* bus-inhibit.c's */
+struct handed;                          /* an answer of ReadFlash; bus-hold.c's */
 struct reading;                         /* ReadFlash, likewise */
 struct releasing;                       /* Release whose answer is still to come; bus-hold.c's */
 
@@ -67,6 +68,9 @@ struct bus {
         LIST_HEAD(, inhibition) inhibitions;
         LIST_HEAD(, releasing) releasings;
         LIST_HEAD(, reading) readings;
+        LIST_HEAD(, handed) handed;     /* what was read, and is still open somewhere */
+        struct timer handed_timer;      /* looks whether it is */
+        uint64_t handed_delay;
         size_t n_telling;               /* of them, the first: what is being told now, some at a time */
         const struct bus_events *events;
         void *userdata;

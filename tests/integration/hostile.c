@@ -20,6 +20,8 @@
  *                                              or refused as too much at a time.  Prints how many were stored, and how many not
  *     hostile ADDRESS holes MIB                an image of so many MiB, but for its end nothing but holes; what is asked behind it must be answered
  *                                              before it, and the holes stay
+ *     hostile ADDRESS hoard CAMERA PARTITION N  reads a partition N times and keeps what it was given mapped; once it must be too
+ *                                              much; closes it all, and has one more.  Prints how many there were
  *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
  *     hostile ADDRESS ping SECONDS N           N calls one after the other; the slowest in ms on standard output, or what failed
  *
@@ -641,6 +643,62 @@ static int holes(size_t size)
         return 0;
 }
 
+/* --- what was read --- */
+
+/* Where it is mapped.  NULL: too much at a time. */
+static void *read_partition(sd_bus *bus, const char *camera, const char *partition, size_t *ret_size, int *ret_fd)
+{
+        sd_bus_message *call = new_call(bus, camera, SERVICE ".Camera", "ReadFlash"), *reply = NULL;
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        struct stat st;
+        void *bytes;
+        int fd, r;
+
+        must(sd_bus_message_append(call, "a{sv}", 1, "partition", "s", partition), "call");
+        r = sd_bus_call(bus, call, 3 * TIMEOUT_USEC, &error, &reply);
+        sd_bus_message_unref(call);
+        if (r < 0 && sd_bus_error_has_name(&error, SD_BUS_ERROR_LIMITS_EXCEEDED)) {
+                sd_bus_error_free(&error);
+                return NULL;
+        }
+        if (r < 0)
+                die("%s: %s", error.name, error.message);
+        must(sd_bus_message_read(reply, "h", &fd), "answer");
+        if (fstat(fd, &st) < 0 || st.st_size == 0)
+                die("nothing was read");
+        bytes = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
+        *ret_size = (size_t)st.st_size;
+        *ret_fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+        if (bytes == MAP_FAILED || *ret_fd < 0)
+                die("what was read cannot be used");
+        sd_bus_message_unref(reply);
+        return bytes;
+}
+
+static int hoard(const char *camera, const char *partition, unsigned n)
+{
+        sd_bus *bus = connect_bus();
+        void **kept = calloc(n, sizeof(void *));
+        size_t size = 0;
+        unsigned i;
+        int fd = -1;
+
+        if (!kept)
+                die("memory");
+        for (i = 0; i < n && (kept[i] = read_partition(bus, camera, partition, &size, &fd)); i++)
+                (void)close(fd);
+        if (i == 0 || i == n)
+                die("%u of %u times it was read", i, n);
+        (void)printf("%u\n", i);
+        for (unsigned k = 0; k < i; k++)
+                (void)munmap(kept[k], size);
+        if (!read_partition(bus, camera, partition, &size, &fd))
+                die("all is closed, and it is too much all the same");
+        free(kept);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- audience --- */
 
 static int on_news(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -769,12 +827,14 @@ int main(int argc, char **argv)
                 return pile((unsigned)atoi(argv[3]), (size_t)atoi(argv[4]) << 20);
         if (strcmp(verb, "holes") == 0 && argc == 4)
                 return holes((size_t)atoi(argv[3]) << 20);
+        if (strcmp(verb, "hoard") == 0 && argc == 6)
+                return hoard(argv[3], argv[4], (unsigned)atoi(argv[5]));
         if (strcmp(verb, "audience") == 0 && argc == 5)
                 return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
         if (strcmp(verb, "error") == 0 && (argc == 6 || argc == 8))
                 return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
                 return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
-        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|burden|pile|holes|audience|error|ping ARGUMENT...\n");
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|burden|pile|holes|hoard|audience|error|ping ARGUMENT...\n");
         return 2;
 }
