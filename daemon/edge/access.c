@@ -40,6 +40,8 @@
 #define KEPT_MAX               (4u << 20)       /* bytes of all calls that are kept */
 #define KEPT_OF_EACH           4096             /* of them, besides its arguments */
 
+#define TOO_MANY "Too many of your questions wait for permission."
+
 #define POLKIT_CALL "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority"
 
 static const char *const access_names[_ACCESS_MAX] = {
@@ -288,23 +290,35 @@ static int measure(sd_bus_message *message, size_t *left)
 }
 
 /* (sd-bus does not say how large a message is.) */
-static int check_size(struct bus *bus, sd_bus_message *message, size_t *ret_size, sd_bus_error *error)
+static int check_size(sd_bus_message *message, size_t *ret_size, sd_bus_error *error)
 {
-        const struct asking *asking;
-        size_t left = ARGUMENTS_MAX, kept = 0;
+        size_t left = ARGUMENTS_MAX;
         int r = measure(message, &left);
 
         if (r == -E2BIG)
                 return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "The arguments of a call are of %u KiB at most.",
                                          ARGUMENTS_MAX >> 10);
-        if (r < 0)
-                return r;
         *ret_size = ARGUMENTS_MAX - left + KEPT_OF_EACH;
-        LIST_FOREACH(asking, &bus->askings, link)
-                kept += asking->size;
-        if (kept + *ret_size > KEPT_MAX)
-                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many questions wait for permission.");
-        return sd_bus_message_rewind(message, 1);
+        return r < 0 ? r : sd_bus_message_rewind(message, 1);
+}
+
+static const struct bus_sender *sender_of(const struct bus *bus, const char *name)
+{
+        for (size_t i = 0; i < MIN(bus->n_senders, ELEMENTSOF(bus->senders)); i++)
+                if (strcmp(bus->senders[i].name, name) == 0)
+                        return &bus->senders[i];
+        return NULL;
+}
+
+static void remember_sender(struct bus *bus, const char *name, uid_t uid)
+{
+        struct bus_sender *sender = &bus->senders[bus->n_senders % ELEMENTSOF(bus->senders)];
+
+        if (strlen(name) >= sizeof(sender->name) || sender_of(bus, name))
+                return;
+        bus->n_senders++;
+        (void)snprintf(sender->name, sizeof(sender->name), "%s", name);
+        sender->uid = uid;
 }
 
 static struct asking *asking_of(struct bus *bus, sd_bus_message *message)
@@ -317,7 +331,7 @@ static struct asking *asking_of(struct bus *bus, sd_bus_message *message)
         return NULL;
 }
 
-static bool too_many(struct bus *bus, const char *sender, uid_t uid)
+static bool too_many(const struct bus *bus, const char *sender, uid_t uid)
 {
         const struct asking *asking;
         unsigned n = 0, of_sender = 0, of_user = 0;
@@ -330,6 +344,21 @@ static bool too_many(struct bus *bus, const char *sender, uid_t uid)
                 of_user += asking->uid == uid;
         }
         return n >= ASKINGS_MAX || of_sender >= ASKINGS_OF_ONE_MAX || of_user >= ASKINGS_OF_USER_MAX;
+}
+
+/* Of those of whom it is not known whose they are, too. */
+static bool is_full(const struct bus *bus, size_t size)
+{
+        const struct asking *asking;
+
+        LIST_FOREACH(asking, &bus->askings, link)
+                size += asking->size;
+        return size > KEPT_MAX;
+}
+
+static bool need_not_ask(uid_t uid)
+{
+        return uid == 0 || uid == geteuid();
 }
 
 /* Whoever is gone is not answered. */
@@ -360,23 +389,36 @@ static int on_still_there(sd_bus_message *reply, void *userdata, sd_bus_error *e
         return 0;
 }
 
+/* Known, and not too many. */
+static int begin_asking(struct asking *asking, uid_t uid)
+{
+        int r;
+
+        asking->uid = uid;
+        asking->known = true;
+        r = await_leaving(asking);
+        return r < 0 ? r : ask_bus(asking, on_still_there);
+}
+
 static int on_user(sd_bus_message *reply, void *userdata, sd_bus_error *error)
 {
         struct asking *asking = userdata;
+        const char *sender = sd_bus_message_get_sender(asking->message);
+        uid_t uid;
 
         asking->slot = sd_bus_slot_unref(asking->slot);
-        if (!user_of(reply, &asking->uid))
+        if (!user_of(reply, &uid)) {
                 answer(asking, false, "Who you are could not be found out.");
-        else if (asking->uid == 0 || asking->uid == geteuid())
-                answer(asking, true, "");
-        else if (too_many(asking->bus, sd_bus_message_get_sender(asking->message), asking->uid)) {
-                asking->error = SD_BUS_ERROR_LIMITS_EXCEEDED;
-                answer(asking, false, "Too many of your questions wait for permission.");
-        } else {
-                asking->known = true;
-                if (await_leaving(asking) < 0 || ask_bus(asking, on_still_there) < 0)
-                        answer(asking, false, "The bus could not be asked: try it with sudo.");
+                return 0;
         }
+        remember_sender(asking->bus, sender, uid);
+        if (need_not_ask(uid))
+                answer(asking, true, "");
+        else if (too_many(asking->bus, sender, uid)) {
+                asking->error = SD_BUS_ERROR_LIMITS_EXCEEDED;
+                answer(asking, false, TOO_MANY);
+        } else if (begin_asking(asking, uid) < 0)
+                answer(asking, false, "The bus could not be asked: try it with sudo.");
         return 0;
 }
 
@@ -389,6 +431,8 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
 {
         struct bus *bus = bus_of_message(message);
         struct asking *asking = asking_of(bus, message);
+        const char *name = sd_bus_message_get_sender(message);
+        const struct bus_sender *sender;
         size_t size = 0;
         int r;
 
@@ -397,18 +441,23 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
                 asking_free(asking);
                 return r;
         }
-        r = check_size(bus, message, &size, error);
+        r = check_size(message, &size, error);
         if (r < 0)
                 return r;
-        if (!sd_bus_message_get_sender(message))
+        if (!name)
                 return sd_bus_error_setf(error, BUS_ERROR_DENIED, "Who you are could not be found out.");
+        sender = sender_of(bus, name);
+        if (sender && need_not_ask(sender->uid))
+                return 1;
+        if (is_full(bus, size) || (sender && too_many(bus, name, sender->uid)))
+                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "%s", TOO_MANY);
         asking = calloc(1, sizeof(*asking));
         if (!asking)
                 return -ENOMEM;
         *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .size = size, .access = access,
                                    .number = ++bus->n_asked };
         LIST_INSERT_HEAD(&bus->askings, asking, link);
-        r = ask_bus(asking, on_user);
+        r = sender ? begin_asking(asking, sender->uid) : ask_bus(asking, on_user);
         if (r < 0) {
                 asking_free(asking);
                 return r;

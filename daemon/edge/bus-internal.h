@@ -4,12 +4,14 @@
 /* What bus.c, the other bus-*.c and sleep.c share. */
 
 #include <sys/queue.h>
+#include <sys/types.h>
 #include <systemd/sd-bus.h>
 
 #include "edge/bus.h"
 #include "edge/told.h"
 
 #define BUS_PATH_MAX      160
+#define BUS_SENDERS_MAX   256
 #define BUS_CAMERA_PREFIX BUS_PATH "/camera"
 #define BUS_UPDATE_PREFIX BUS_PATH "/update"
 
@@ -75,6 +77,11 @@ struct bus {
         const struct bus_events *events;
         void *userdata;
         uint64_t n_questions, n_asked;
+        struct bus_sender {             /* whose a connection is: it stays his, and no name is given twice.  The oldest goes first */
+                char name[24];
+                uid_t uid;
+        } senders[BUS_SENDERS_MAX];
+        size_t n_senders;
 };
 
 /* Nobody waits for these answers any more. */

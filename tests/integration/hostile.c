@@ -13,6 +13,8 @@
  *                                              "listening", and with each line on its input that those who read do, until it ends
  *     hostile ADDRESS besiege N                N connections, each with 8 questions that need a permission; says "asked" and stays until its
  *                                              input ends
+ *     hostile ADDRESS surge N                  N connections, each of which always has 100 such questions open, whatever the answers are; says
+ *                                              "asked" when each has had hundreds, and goes on until its input ends
  *     hostile ADDRESS outlive CAMERA           8 calls of CAMERA.Update, "asked", and when all are answered, one that is to be answered well
  *     hostile ADDRESS burden CAMERA N MIB      N questions that need a permission, each with a text of so many MiB, and a small one before
  *                                              each; the small ones need not be answered, the others must be, as too large
@@ -458,6 +460,57 @@ static int besiege(unsigned n)
         return read(STDIN_FILENO, &c, 1) < 0;
 }
 
+#define SURGE_AT_ONCE 100
+
+struct surging {
+        sd_bus *bus;
+        unsigned open, answered;
+};
+
+static int on_surge_answer(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        struct surging *s = userdata;
+
+        (void)m;
+        (void)error;
+        s->open--;
+        s->answered++;
+        return 0;
+}
+
+static int surge(unsigned n)
+{
+        struct surging *all = calloc(n, sizeof(*all));
+        struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
+        bool said = false;
+
+        if (!all)
+                die("memory");
+        for (unsigned i = 0; i < n; i++)
+                all[i].bus = connect_bus();
+        while (poll(&input, 1, 0) == 0) {
+                unsigned answered = 0;
+
+                for (unsigned i = 0; i < n; i++) {
+                        for (; all[i].open < SURGE_AT_ONCE; all[i].open++)
+                                must(sd_bus_call_method_async(all[i].bus, NULL, SERVICE, ROOT, SERVICE ".Manager", "ReloadConfig", on_surge_answer,
+                                                              &all[i], ""), "send");
+                        while (must_process(all[i].bus) > 0)
+                                ;
+                        answered += all[i].answered > 3 * SURGE_AT_ONCE;
+                }
+                if (!said && answered == n) {
+                        (void)printf("asked\n");
+                        (void)fflush(stdout);
+                        said = true;
+                }
+        }
+        for (unsigned i = 0; i < n; i++)
+                sd_bus_close_unref(all[i].bus);
+        free(all);
+        return 0;
+}
+
 static int outlive(const char *camera)
 {
         sd_bus *bus = connect_bus();
@@ -819,6 +872,8 @@ int main(int argc, char **argv)
                 return vanish((unsigned)atoi(argv[3]), argv[4], argv[5]);
         if (strcmp(verb, "besiege") == 0 && argc == 4)
                 return besiege((unsigned)atoi(argv[3]));
+        if (strcmp(verb, "surge") == 0 && argc == 4)
+                return surge((unsigned)atoi(argv[3]));
         if (strcmp(verb, "outlive") == 0 && argc == 4)
                 return outlive(argv[3]);
         if (strcmp(verb, "burden") == 0 && argc == 6)
@@ -835,6 +890,6 @@ int main(int argc, char **argv)
                 return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
                 return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
-        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|outlive|burden|pile|holes|hoard|audience|error|ping ARGUMENT...\n");
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|surge|outlive|burden|pile|holes|hoard|audience|error|ping ARGUMENT...\n");
         return 2;
 }
