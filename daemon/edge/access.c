@@ -36,6 +36,7 @@
 #define POLKIT_TIMEOUT         (25 * SEC)
 #define POLKIT_PERSON_TIMEOUT  (300 * SEC)      /* a person types a password */
 #define GROUPS_MAX             1024
+#define ENTRY_MAX              (1u << 20)       /* of the user database: a group has the names of all its members */
 #define ARGUMENTS_MAX          (64u << 10)      /* bytes of one call: what is kept while somebody is asked is kept whole */
 #define KEPT_MAX               (4u << 20)       /* bytes of all calls that are kept */
 #define KEPT_OF_EACH           4096             /* of them, besides its arguments */
@@ -127,13 +128,13 @@ static void look_up_groups(void *data)
 {
         struct asking *asking = data;
         _cleanup_free_ gid_t *groups = calloc(GROUPS_MAX, sizeof(*groups));
-        char buffer[4096], group_buffer[8192];
+        _cleanup_free_ char *buffer = malloc(ENTRY_MAX), *group_buffer = malloc(ENTRY_MAX);
         struct passwd entry, *found = NULL;
         struct group group, *admin = NULL;
         int n = GROUPS_MAX;
 
-        if (!groups || getpwuid_r(asking->uid, &entry, buffer, sizeof(buffer), &found) != 0 || !found ||
-            getgrnam_r(BUS_ADMIN_GROUP, &group, group_buffer, sizeof(group_buffer), &admin) != 0 || !admin ||
+        if (!groups || !buffer || !group_buffer || getpwuid_r(asking->uid, &entry, buffer, ENTRY_MAX, &found) != 0 || !found ||
+            getgrnam_r(BUS_ADMIN_GROUP, &group, group_buffer, ENTRY_MAX, &admin) != 0 || !admin ||
             getgrouplist(entry.pw_name, entry.pw_gid, groups, &n) < 0)
                 return;
         for (int i = 0; i < n; i++)
