@@ -450,6 +450,7 @@ void caller_drop(struct camera *camera)
 
 void caller_port_appeared(struct caller *caller, const char *port)
 {
+        struct camera *camera;
         struct call *call;
 
         TAILQ_FOREACH(call, &caller->calls, link)
@@ -459,28 +460,39 @@ void caller_port_appeared(struct caller *caller, const char *port)
                         call->phase = PHASE_QUEUED;
                         look_further(call);
                 }
+        /* Later than anybody waited for it. */
+        for (camera = registry_first_camera(caller->registry); camera; camera = registry_next_camera(camera))
+                if (camera->attached && camera->trouble == CALL_NO_PORT && strcmp(camera->sighting.port, port) == 0) {
+                        camera->trouble = CALL_FINE;
+                        caller_consider(camera);
+                }
 }
 
-bool caller_is_patient(const struct camera *camera)
+bool caller_hub_is_busy(const struct camera *camera, uint64_t since)
 {
-        const struct call *call = camera->call;
+        uint64_t now = loop_now(registry_context(camera->registry)->loop);
+        char own[PORT_PATH_MAX];
         struct camera *other;
-        uint64_t now;
 
-        if (!call || call->phase != PHASE_SENT || !camera->attached)
+        if (now - since >= HUB_PATIENCE)
                 return false;
-        now = loop_now(call->caller->loop);
-        if (now - call->sent_at >= HUB_PATIENCE)
-                return false;
+        hub_of(camera->sighting.port, own);
         for (other = registry_first_camera(camera->registry); other; other = registry_next_camera(other)) {
                 uint64_t last = MAX(other->attached ? other->sighting.seen_at : 0, other->gone_at);
                 char hub[PORT_PATH_MAX];
 
                 hub_of(other->sighting.port, hub);
-                if (other != camera && last > 0 && now - last < HUB_QUIET && strcmp(hub, call->hub) == 0)
+                if (other != camera && last > 0 && now - last < HUB_QUIET && strcmp(hub, own) == 0)
                         return true;
         }
         return false;
+}
+
+bool caller_is_patient(const struct camera *camera)
+{
+        const struct call *call = camera->call;
+
+        return call && call->phase == PHASE_SENT && camera->attached && caller_hub_is_busy(camera, call->sent_at);
 }
 
 bool caller_bootloader_came(struct caller *caller, const struct camera *camera, const char *port)

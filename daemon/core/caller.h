@@ -33,8 +33,11 @@ void caller_consider(struct camera *camera);
 void caller_begin(struct caller *caller, struct camera *camera);
 /* Its state is none of a call's any more.  Nothing if it is not being called. */
 void caller_drop(struct camera *camera);
-/* It was told to restart, is still there, and its hub is at work for others: the loss of one port is noticed when the hub is through with
- * the others (timing.md section 6; seen on a real kernel with fifteen ports).  Is it too early to say that it stayed? */
+/* Something came or went on another port of its hub a moment ago, and since is not long: what happened to this camera then may not have
+ * been told.  The loss of one port is noticed when the hub is through with the others (timing.md section 6; seen on a real kernel with fifteen
+ * ports).  since: loop_now(). */
+bool caller_hub_is_busy(const struct camera *camera, uint64_t since);
+/* It was told to restart, is still there, and its hub is at work for others.  Is it too early to say that it stayed? */
 bool caller_is_patient(const struct camera *camera);
 /* The serial port of the device at that port has appeared, or may be opened now. */
 void caller_port_appeared(struct caller *caller, const char *port);

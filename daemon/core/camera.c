@@ -20,7 +20,7 @@
 #define LEAVING_DEADLINE   (10 * SEC)
 #define PASSING_DEADLINE   (10 * SEC)   /* a bootloader's window is 1.5 s */
 #define RESTART_DEADLINE   (5 * SEC)    /* timing.md section 6: runtime -> bootloader after SYS_BOOT */
-#define RESTART_LOOK       (1 * SEC)    /* after that, while its hub is at work: is it over? */
+#define HUB_LOOK           (1 * SEC)    /* after a deadline for what the bus would tell, while its hub is at work: is it over? */
 #define BUSY_RETRY_MIN     (250 * MSEC)
 #define BUSY_RETRY_MAX     (2 * SEC)
 #define PERMISSION_WINDOW  (2 * SEC)    /* a node that is not ours yet may be so within a bootloader's 1.5 s: looked at often for so long */
@@ -505,6 +505,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                         give_up(camera, machine_outcome_to_string(MACHINE_GONE), message);
                 else
                         update_waits(camera);
+                camera->said_gone_at = loop_now(loop_of(camera));
                 timer_set(&camera->deadline, GONE_DEADLINE);    /* the bus tells the rest, or nothing has left it */
                 break;
         case SESSION_END_BUSY:
@@ -911,6 +912,10 @@ static void on_deadline(void *userdata)
         case CAMERA_OPENING:
         case CAMERA_EXAMINING:
         case CAMERA_UPDATING:
+                if (caller_hub_is_busy(camera, camera->said_gone_at)) {
+                        timer_set(&camera->deadline, HUB_LOOK);
+                        break;
+                }
                 /* Another program has reset it, or its claim was taken from us: it said "gone", and is there.  (It was counted then.) */
                 on_failed(camera, FAILURE_DEVICE, MACHINE_GONE, "it stopped answering, but did not leave the bus");
                 break;
@@ -925,7 +930,7 @@ static void on_deadline(void *userdata)
                 break;
         case CAMERA_RESTARTING:
                 if (caller_is_patient(camera)) {
-                        timer_set(&camera->deadline, RESTART_LOOK);
+                        timer_set(&camera->deadline, HUB_LOOK);
                         break;
                 }
                 camera_not_back(camera);

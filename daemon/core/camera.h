@@ -43,6 +43,7 @@ struct camera {
         unsigned unanswered;            /* unreadable: times the kernel gave up on it in a row */
         bool may_peek;                  /* unproven ROM device, and a camera with that chip is missing (row 3) */
         uint64_t gone_at;               /* loop_now() of the last departure; 0: never */
+        uint64_t said_gone_at;          /* loop_now() when a session ended for that; the bus may tell it later, or never */
         int64_t slept;                  /* how long the host had slept when the bootloader was seen */
 
         struct session *session;

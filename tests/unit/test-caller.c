@@ -399,6 +399,54 @@ static void hub_is_busy(void **state)
         expect_by_itself(camera, new);
 }
 
+/* And its loss, when it was cut off in the middle of a write with others that came and went: that is no failure of the device. */
+static void hub_is_busy_in_the_middle(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = running_board(lab, SIM_OPENMV3, "4.8.1", &new);
+        bool is_pulled = false;
+
+        usb_inproc_set_delays(lab->host, USB_INPROC_ENUMERATION, 12 * SEC);
+        for (unsigned i = 0; i < 60; i++) {
+                char port[16];
+
+                if (i == 14)
+                        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
+                (void)snprintf(port, sizeof(port), "3-1.%u", 10 + i);
+                lab_plug(lab_camera_new(lab, SIM_OPENMV4, 100 + i), port);
+                lab_run(lab, SEC);
+                if (!is_pulled && lab_known(camera)->state == CAMERA_UPDATING) {
+                        lab_unplug(camera);
+                        is_pulled = true;
+                }
+                assert_int_equal(lab_known(camera)->failures, 0);
+        }
+        assert_true(is_pulled);
+        lab_expect_state(camera, CAMERA_WAITING, SEC);
+        assert_true(update_is_open(lab_update(camera)));
+        assert_int_equal(lab_update(camera)->record.failures, 1);
+        usb_inproc_set_delays(lab->host, USB_INPROC_ENUMERATION, USB_INPROC_EVENT_DELAY);
+        lab_run(lab, 15 * SEC);         /* what is under way keeps its order */
+        expect_after_replug(camera, new);
+}
+
+/* Its serial port came later than anybody waits for one. */
+static void port_comes_late(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = running_board(lab, SIM_OPENMV3, "5.0.0", &new);
+
+        usb_inproc_hold_serial(camera->usb, -ENOENT);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_CALLING, SEC);
+        expect_waits_for_replug(camera, CALL_NO_PORT);
+        usb_inproc_hold_serial(camera->usb, 0);
+        registry_serial_port(lab->registry, PORT);
+        expect_by_itself(camera, new);
+}
+
 static void unplugged(void **state)
 {
         static const uint64_t moments[] = { 1, 10 * MSEC, 60 * MSEC, 100 * MSEC, 400 * MSEC, 500 * MSEC, 700 * MSEC, 900 * MSEC };
@@ -913,6 +961,8 @@ int main(int argc, char *argv[])
                 STORY("/caller/does-not-come-back", does_not_come_back),
                 STORY("/caller/comes-back-late", comes_back_late),
                 STORY("/caller/hub-is-busy", hub_is_busy),
+                STORY("/caller/hub-is-busy-in-the-middle", hub_is_busy_in_the_middle),
+                STORY("/caller/port-comes-late", port_comes_late),
                 STORY("/caller/unplugged", unplugged),
                 STORY("/caller/swapped-without-identity", swapped_without_identity),
                 STORY("/caller/not-without-a-wish", not_without_a_wish),
