@@ -22,7 +22,7 @@
 #define RESTARTS_AT_A_TIME 4            /* on as many hubs */
 #define CALLS_MAX       3               /* for one wish, until a hand was at the camera: it may come up again without its bootloader seen */
 #define TALKS_MAX       2               /* of one call: between them the port is closed, which puts its parser in step (section 1) */
-#define HUB_QUIET       (5 * SEC)       /* nothing came or went on a hub for so long: it is not at work */
+#define HUB_QUIET       (10 * SEC)      /* nothing came or went on a hub for so long, nor stopped answering: it is not at work */
 #define HUB_PATIENCE    (60 * SEC)      /* fifteen ports, each with seven tries, and no longer */
 #define PORT_DEADLINE   (5 * SEC)       /* from the device to its serial port: udev's rules and modprobe are between them */
 #define OPEN_DEADLINE   (6 * SEC)       /* the kernel gives a device five to answer when its line is set */
@@ -478,9 +478,11 @@ bool caller_hub_is_busy(const struct camera *camera, uint64_t since)
                 return false;
         hub_of(camera->sighting.port, own);
         for (other = registry_first_camera(camera->registry); other; other = registry_next_camera(other)) {
-                uint64_t last = MAX(other->attached ? other->sighting.seen_at : 0, other->gone_at);
+                uint64_t last = MAX(other->gone_at, other->said_gone_at);
                 char hub[PORT_PATH_MAX];
 
+                if (other->attached)
+                        last = MAX(last, other->sighting.seen_at);
                 hub_of(other->sighting.port, hub);
                 if (other != camera && last > 0 && now - last < HUB_QUIET && strcmp(hub, own) == 0)
                         return true;
