@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "edge/bus-internal.h"
 
 struct releasing {
@@ -169,6 +170,7 @@ static void handed_free(struct handed *handed)
 {
         LIST_REMOVE(handed, link);
         (void)close(handed->fd);
+        log_debug("of what was read, %zu bytes are open nowhere any more", handed->size);
         free(handed);
 }
 
@@ -233,6 +235,7 @@ static int hand_out(struct reading *reading)
                 return -ENOMEM;
         *handed = (struct handed){ .fd = take_fd(&own), .size = reading->done };
         LIST_INSERT_HEAD(&bus->handed, handed, link);
+        log_debug("of what was read, %zu bytes are handed out", handed->size);
         closep(&reading->fd);
         reading->fd = take_fd(&fd);
         bus->handed_delay = HANDED_DELAY;

@@ -148,6 +148,14 @@ until_printed() {
 	grep -q -m 1 "${@:2}" < <(exec timeout 20 tail -n +1 --follow "$1" 2> /dev/null)
 }
 
+# all_closed: whoever has got what ReadFlash read has closed it, and the daemon has seen that; its log says so, within 20 s.
+all_closed() {
+	local n
+	n=$(grep -c "of what was read, .* are handed out" "$T/camrescued.log")
+	[ "$n" -eq 0 ] || awk -v n="$n" '/of what was read, .* are open nowhere any more/ && ++closed == n { found = 1; exit } END { exit !found }' \
+		< <(exec timeout 20 tail -n +1 --follow "$T/camrescued.log" 2> /dev/null)
+}
+
 # A word that is misspelt would check nothing.
 command_not_found_handle() {
 	echo "no such command: $*" >&2
