@@ -260,14 +260,17 @@ uint64_t loop_next_due(struct loop *loop)
 static int run(struct loop *loop, bool (*predicate)(void *userdata), void *userdata, uint64_t limit)
 {
         unsigned rounds = 0;
-        uint64_t next;
+        uint64_t next, moment;
 
         for (;;) {
                 if (predicate && predicate(userdata))
                         return 1;
-                if (loop->exiting)
+                if (loop->exiting || (limit > 0 && loop->now > limit))  /* the time was spent */
                         return 0;
+                moment = loop->now;
                 if (run_round(loop)) {
+                        if (loop->now > moment)
+                                rounds = 0;
                         if (++rounds >= ROUNDS_AT_ONE_MOMENT_MAX) {
                                 fprintf(stderr, "Virtual loop: %u rounds and no time has passed.\n", rounds);
                                 abort();
@@ -337,6 +340,11 @@ struct loop *loop_free(struct loop *loop)
 }
 
 /* --- time --- */
+
+void loop_spend(struct loop *loop, uint64_t us)
+{
+        loop->now += us;
+}
 
 uint64_t loop_now(struct loop *loop)
 {

@@ -27,6 +27,9 @@ bool loop_run_until(struct loop *loop, bool (*predicate)(void *userdata), void *
 /* Lets time pass: everything due within us microseconds from now happens, each at its own time; 0: what can happen now. */
 void loop_advance(struct loop *loop, uint64_t us);
 
+/* What runs just now takes so long: time passes, and nothing else happens meanwhile. */
+void loop_spend(struct loop *loop, uint64_t us);
+
 /* The handlers of signo run in the next round. */
 void loop_raise(struct loop *loop, int signo);
 

@@ -420,6 +420,16 @@ static void the_wall_clock_jumps_alone(void **state)
         assert_int_equal(loop_wall_clock(stage->loop), SEC + 5);
 }
 
+static void what_is_spent_is_gone_for_all(void **state)
+{
+        struct stage *stage = *state;
+        uint64_t before = loop_now(stage->loop);
+
+        loop_spend(stage->loop, 3 * SEC);
+        assert_true(loop_now(stage->loop) == before + 3 * SEC);
+        assert_true(loop_wall_clock(stage->loop) == LOOP_VIRTUAL_WALL_START + 3 * SEC);
+}
+
 #define test(f) cmocka_unit_test_setup_teardown(f, stage_new, stage_free)
 
 int main(void)
@@ -443,6 +453,7 @@ int main(void)
                 test(run_returns_the_code_of_the_exit),
                 test(run_with_nothing_left_does_not_hang),
                 test(the_wall_clock_jumps_alone),
+                test(what_is_spent_is_gone_for_all),
         };
 
         return cmocka_run_group_tests(tests, NULL, NULL);
