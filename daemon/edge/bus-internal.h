@@ -8,7 +8,7 @@
 #include <systemd/sd-bus.h>
 
 #include "edge/bus.h"
-#include "edge/told.h"
+#include "edge/news.h"
 
 #define BUS_PATH_MAX      160
 #define BUS_SENDERS_MAX   256
@@ -56,11 +56,8 @@ struct bus {
         sd_bus *connection;
         struct io_watch watch;
         struct timer timeout;
-        struct timer flush;             /* tells what has changed, ten times a second at most */
         struct defer prepare;
-        uint64_t last_flush;
-        struct dirty *dirty;
-        size_t n_dirty, max_dirty;
+        struct news news;
         LIST_HEAD(, told) told;         /* of each object */
         LIST_HEAD(, accepting) acceptings;
         LIST_HEAD(, adding) addings;
@@ -73,7 +70,6 @@ struct bus {
         LIST_HEAD(, handed) handed;     /* what was read, and is still open somewhere */
         struct timer handed_timer;      /* looks whether it is */
         uint64_t handed_delay;
-        size_t n_telling;               /* of them, the first: what is being told now, some at a time */
         const struct bus_events *events;
         void *userdata;
         uint64_t n_questions, n_asked;

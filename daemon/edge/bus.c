@@ -1,10 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/*
- * The connection, its place on the loop, the objects' paths, and news.
- *
- * News are collected: an object that has changed is told at most ten times a
- * second, and its last state always.
- */
+/* The connection, its place on the loop, the objects' paths, and what is told of them. */
 
 #include <errno.h>
 #include <poll.h>
@@ -16,15 +11,7 @@
 #include "base/log.h"
 #include "edge/bus-internal.h"
 
-#define NEWS_INTERVAL (100 * MSEC)
-#define MESSAGES_MAX  32                /* at a time: a program that floods us delays no camera */
-#define NEWS_AT_ONCE 4                  /* objects; then the loop looks again whether there is something that cannot wait */
-
-/* An object with news to tell. */
-struct dirty {
-        struct told *told;
-        char path[BUS_PATH_MAX];
-};
+#define MESSAGES_MAX 32                 /* at a time: a program that floods us delays no camera */
 
 /* --- paths --- */
 
@@ -202,7 +189,7 @@ static void note_reading(struct bus *bus, sd_bus_message *message)
         const char *path = sd_bus_message_get_path(message), *interface, *property = NULL;
         bool all = sd_bus_message_is_method_call(message, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects") > 0;
 
-        if (bus->n_dirty == 0)
+        if (news_is_empty(&bus->news))
                 return;
         if (!all) {
                 if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", "Get") > 0) {
@@ -212,9 +199,9 @@ static void note_reading(struct bus *bus, sd_bus_message *message)
                 } else if (sd_bus_message_is_method_call(message, "org.freedesktop.DBus.Properties", "GetAll") <= 0)
                         return;
         }
-        for (size_t i = 0; i < bus->n_dirty; i++)
-                if (all || strcmp(bus->dirty[i].path, path) == 0)
-                        told_read(bus->dirty[i].told, bus->connection, property);
+        for (struct told *told = news_first(&bus->news); told; told = news_next(&bus->news, told))
+                if (all || strcmp(told->path, path) == 0)
+                        told_read(told, bus->connection, property);
 }
 
 /* Everything that comes, before it is dispatched. */
@@ -238,128 +225,80 @@ static void on_timeout(void *userdata)
 
 /* --- news --- */
 
-/* Not to be told any more: n of them from index on. */
-static void forget(struct bus *bus, size_t index, size_t n)
+static void tell(void *userdata, struct told *told)
 {
-        bus->n_dirty -= n;
-        memmove(bus->dirty + index, bus->dirty + index + n, (bus->n_dirty - index) * sizeof(*bus->dirty));
-        if (index < bus->n_telling)
-                bus->n_telling -= n;
-        if (bus->n_dirty == 0 && bus->max_dirty > 16) {
-                free(take_ptr(bus->dirty));
-                bus->max_dirty = 0;
-        }
-}
-
-static void flush_later(struct bus *bus)
-{
-        uint64_t now = loop_now(bus->loop), next = bus->last_flush + NEWS_INTERVAL;
-
-        timer_set(&bus->flush, bus->n_telling > 0 || next <= now ? 0 : next - now);
-}
-
-static void tell(struct bus *bus, const struct dirty *dirty)
-{
+        struct bus *bus = userdata;
         char *names[TOLD_MAX + 1];
         uint32_t properties;
 
-        if (told_take(dirty->told, bus->connection, &properties) < 0 || properties == 0)
-                return;                 /* without memory the next change tries again */
-        told_names(dirty->told, properties, names);
-        if (sd_bus_emit_properties_changed_strv(bus->connection, dirty->path, dirty->told->interface, names) < 0)
-                told_again(dirty->told, properties);
-}
-
-/* A hundred cameras' news at once would keep the loop from a camera that has a second and a half. */
-static void on_flush(void *userdata)
-{
-        struct bus *bus = userdata;
-        size_t n;
-
-        if (bus->n_telling == 0) {
-                bus->n_telling = bus->n_dirty;
-                bus->last_flush = loop_now(bus->loop);
-        }
-        if (bus->n_telling == 0)        /* whoever had some is gone */
-                return;
-        n = MIN(bus->n_telling, (size_t)NEWS_AT_ONCE);
-        for (size_t i = 0; i < n; i++)
-                tell(bus, &bus->dirty[i]);
-        forget(bus, 0, n);
-        if (bus->n_dirty > 0)
-                flush_later(bus);
         defer_call(&bus->prepare);
+        if (told_take(told, bus->connection, &properties) < 0 || properties == 0)
+                return;                 /* without memory the next change tries again */
+        told_names(told, properties, names);
+        if (sd_bus_emit_properties_changed_strv(bus->connection, told->path, told->interface, names) < 0)
+                told_again(told, properties);
 }
 
-/* Is asked for every block that is read or written. */
-static bool is_marked(const struct bus *bus, const void *object)
-{
-        for (size_t i = 0; i < bus->n_dirty; i++)
-                if (bus->dirty[i].told->object == object)
-                        return true;
-        return false;
-}
-
-/* From here on it is known what listeners know: it was announced, or who begins to listen reads it. */
-static struct told *told_of(struct bus *bus, void *object, const char *interface, const sd_bus_vtable *vtable)
+/* Is asked for every block that is read or written: those that are at work stay in front. */
+static struct told *told_of(struct bus *bus, const void *object)
 {
         struct told *told;
 
         LIST_FOREACH(told, &bus->told, link)
                 if (told->object == object)
-                        return told;
-        if (told_new(bus->connection, interface, vtable, object, &told) < 0)
-                return NULL;
-        LIST_INSERT_HEAD(&bus->told, told, link);
+                        break;
+        if (told && told != LIST_FIRST(&bus->told)) {
+                LIST_REMOVE(told, link);
+                LIST_INSERT_HEAD(&bus->told, told, link);
+        }
         return told;
 }
 
-static struct told *told_of_camera(struct bus *bus, struct camera *camera)
-{
-        return told_of(bus, camera, BUS_CAMERA_INTERFACE, bus_camera_vtable);
-}
-
-static struct told *told_of_update(struct bus *bus, struct update *update)
-{
-        return told_of(bus, update, BUS_UPDATE_INTERFACE, bus_update_vtable);
-}
-
-static void mark(struct bus *bus, struct told *told, const char *path)
-{
-        if (!told)
-                return;
-        if (bus->n_dirty == bus->max_dirty) {
-                size_t max = bus->max_dirty ? bus->max_dirty * 2 : 8;
-                struct dirty *grown = reallocarray(bus->dirty, max, sizeof(*grown));
-
-                if (!grown)
-                        return;
-                bus->dirty = grown;
-                bus->max_dirty = max;
-        }
-        bus->dirty[bus->n_dirty].told = told;
-        snprintf(bus->dirty[bus->n_dirty].path, sizeof(bus->dirty[0].path), "%s", path);
-        bus->n_dirty++;
-        if (!timer_is_set(&bus->flush))
-                flush_later(bus);
-}
-
-/* It is gone. */
-static void withdraw(struct bus *bus, const void *object)
+/* From here on it is known what listeners know: it was announced, or who begins to listen reads it. */
+static void begin_telling(struct bus *bus, const char *path, const char *interface, const sd_bus_vtable *vtable, void *object)
 {
         struct told *told;
 
-        for (size_t i = 0; i < bus->n_dirty; i++)
-                if (bus->dirty[i].told->object == object) {
-                        forget(bus, i, 1);
-                        break;
-                }
-        LIST_FOREACH(told, &bus->told, link)
-                if (told->object == object) {
-                        LIST_REMOVE(told, link);
-                        (void)told_free(told);
-                        return;
-                }
+        if (told_new(bus->connection, path, interface, vtable, object, &told) >= 0)
+                LIST_INSERT_HEAD(&bus->told, told, link);
+}
+
+static void begin_telling_camera(struct bus *bus, struct camera *camera)
+{
+        char path[BUS_PATH_MAX];
+
+        begin_telling(bus, bus_camera_path(camera, path), BUS_CAMERA_INTERFACE, bus_camera_vtable, camera);
+}
+
+static void begin_telling_update(struct bus *bus, struct update *update)
+{
+        char path[BUS_PATH_MAX];
+
+        begin_telling(bus, bus_update_path(update, path), BUS_UPDATE_INTERFACE, bus_update_vtable, update);
+}
+
+static void begin_telling_manager(struct bus *bus)
+{
+        begin_telling(bus, BUS_PATH, BUS_MANAGER_INTERFACE, bus_manager_vtable, bus);
+}
+
+static void end_telling(struct bus *bus, struct told *told)
+{
+        news_withdraw(&bus->news, told);
+        LIST_REMOVE(told, link);
+        (void)told_free(told);
+}
+
+/* For whom there was no memory when it was announced, there may be now. */
+static void on_camera_changed(void *userdata, struct camera *camera)
+{
+        struct bus *bus = userdata;
+        struct told *told = told_of(bus, camera);
+
+        if (told)
+                news_add(&bus->news, told);
+        else
+                begin_telling_camera(bus, camera);
 }
 
 static void on_camera_added(void *userdata, struct camera *camera)
@@ -368,26 +307,31 @@ static void on_camera_added(void *userdata, struct camera *camera)
         char path[BUS_PATH_MAX];
 
         (void)sd_bus_emit_object_added(bus->connection, bus_camera_path(camera, path));
-        (void)told_of_camera(bus, camera);
+        begin_telling_camera(bus, camera);
         defer_call(&bus->prepare);
-}
-
-static void on_camera_changed(void *userdata, struct camera *camera)
-{
-        char path[BUS_PATH_MAX];
-
-        if (!is_marked(userdata, camera))
-                mark(userdata, told_of_camera(userdata, camera), bus_camera_path(camera, path));
 }
 
 static void on_camera_removed(void *userdata, struct camera *camera)
 {
         struct bus *bus = userdata;
+        struct told *told = told_of(bus, camera);
         char path[BUS_PATH_MAX];
 
-        withdraw(bus, camera);
+        if (told)
+                end_telling(bus, told);
         (void)sd_bus_emit_object_removed(bus->connection, bus_camera_path(camera, path));
         defer_call(&bus->prepare);
+}
+
+static void on_update_changed(void *userdata, struct update *update)
+{
+        struct bus *bus = userdata;
+        struct told *told = told_of(bus, update);
+
+        if (told)
+                news_add(&bus->news, told);
+        else
+                begin_telling_update(bus, update);
 }
 
 static void on_update_added(void *userdata, struct update *update)
@@ -396,32 +340,30 @@ static void on_update_added(void *userdata, struct update *update)
         char path[BUS_PATH_MAX];
 
         (void)sd_bus_emit_object_added(bus->connection, bus_update_path(update, path));
-        (void)told_of_update(bus, update);
+        begin_telling_update(bus, update);
         defer_call(&bus->prepare);
-}
-
-static void on_update_changed(void *userdata, struct update *update)
-{
-        char path[BUS_PATH_MAX];
-
-        if (!is_marked(userdata, update))
-                mark(userdata, told_of_update(userdata, update), bus_update_path(update, path));
 }
 
 static void on_update_removed(void *userdata, struct update *update)
 {
         struct bus *bus = userdata;
+        struct told *told = told_of(bus, update);
         char path[BUS_PATH_MAX];
 
-        withdraw(bus, update);
+        if (told)
+                end_telling(bus, told);
         (void)sd_bus_emit_object_removed(bus->connection, bus_update_path(update, path));
         defer_call(&bus->prepare);
 }
 
 void bus_manager_changed(struct bus *bus)
 {
-        if (!is_marked(bus, bus))
-                mark(bus, told_of(bus, bus, BUS_MANAGER_INTERFACE, bus_manager_vtable), BUS_PATH);
+        struct told *told = told_of(bus, bus);
+
+        if (told)
+                news_add(&bus->news, told);
+        else
+                begin_telling_manager(bus);
 }
 
 static void on_inhibitors_changed(void *userdata)
@@ -627,14 +569,14 @@ int bus_new(struct loop *loop, struct registry *registry, const char *address, c
 
         io_watch_init(&bus->watch, loop, sd_bus_get_fd(c), on_io, bus);
         timer_init(&bus->timeout, loop, on_timeout, bus);
-        timer_init(&bus->flush, loop, on_flush, bus);
+        news_init(&bus->news, loop, tell, bus);
         defer_init(&bus->prepare, loop, on_prepare, bus);
         (void)registry_observe(registry, &observer, bus);
-        (void)told_of(bus, bus, BUS_MANAGER_INTERFACE, bus_manager_vtable);
+        begin_telling_manager(bus);
         for (struct camera *camera = registry_first_camera(registry); camera; camera = registry_next_camera(camera))
-                (void)told_of_camera(bus, camera);
+                begin_telling_camera(bus, camera);
         for (struct update *update = registry_first_update(registry); update; update = registry_next_update(update))
-                (void)told_of_update(bus, update);
+                begin_telling_update(bus, update);
         defer_call(&bus->prepare);
         *ret = bus;
         return 0;
@@ -647,8 +589,6 @@ fail:
 
 struct bus *bus_free(struct bus *bus)
 {
-        struct told *told;
-
         if (!bus)
                 return NULL;
         registry_unobserve(bus->registry, &observer);
@@ -659,20 +599,16 @@ struct bus *bus_free(struct bus *bus)
         bus_forget_releasings(bus);
         bus_forget_readings(bus);
         bus_forget_askings(bus);
-        while (bus->n_dirty > 0)
-                on_flush(bus);          /* the last values are never lost, however many there are */
+        news_tell_all(&bus->news);      /* the last values are never lost, however many there are */
         (void)sd_bus_flush(bus->connection);
         defer_deinit(&bus->prepare);
-        timer_deinit(&bus->flush);
+        news_deinit(&bus->news);
         timer_deinit(&bus->timeout);
         io_watch_deinit(&bus->watch);
         sd_bus_close(bus->connection);
         sd_bus_unref(bus->connection);
-        free(bus->dirty);
-        while ((told = LIST_FIRST(&bus->told))) {
-                LIST_REMOVE(told, link);
-                (void)told_free(told);
-        }
+        while (!LIST_EMPTY(&bus->told))
+                end_telling(bus, LIST_FIRST(&bus->told));
         free(bus);
         return NULL;
 }

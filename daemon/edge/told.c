@@ -79,7 +79,7 @@ static int look(const struct told *told, sd_bus *connection, uint64_t values[sta
         return r < 0 ? r : 0;
 }
 
-int told_new(sd_bus *connection, const char *interface, const sd_bus_vtable *vtable, void *object, struct told **ret)
+int told_new(sd_bus *connection, const char *path, const char *interface, const sd_bus_vtable *vtable, void *object, struct told **ret)
 {
         uint64_t values[TOLD_MAX];
         struct told *told;
@@ -93,8 +93,8 @@ int told_new(sd_bus *connection, const char *interface, const sd_bus_vtable *vta
         told = calloc(1, sizeof(*told) + n * sizeof(told->values[0]));
         if (!told)
                 return -ENOMEM;
-        *told = (struct told){ .object = object, .interface = interface, .vtable = vtable };
-        r = look(told, connection, values);
+        *told = (struct told){ .object = object, .path = strdup(path), .interface = interface, .vtable = vtable };
+        r = told->path ? look(told, connection, values) : -ENOMEM;
         if (r < 0)
                 return told_free(told), r;
         memcpy(told->values, values, n * sizeof(values[0]));
@@ -104,6 +104,9 @@ int told_new(sd_bus *connection, const char *interface, const sd_bus_vtable *vta
 
 struct told *told_free(struct told *told)
 {
+        if (!told)
+                return NULL;
+        free(told->path);
         free(told);
         return NULL;
 }

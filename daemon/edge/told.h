@@ -3,7 +3,7 @@
 
 /*
  * What listeners were told last of one object, so that they are told what has changed
- * and no more.  Of a value its fingerprint is kept: 8 bytes a property.
+ * and no more.  Of a value its fingerprint is kept: 8 bytes a property.  When it is told: news.h.
  *
  * Who reads an object between two signals may see a value that is taken back before the
  * next one: such a property is told then, changed or not, or he would believe it for ever.
@@ -16,17 +16,23 @@
 
 #define TOLD_MAX 32                     /* properties of one interface that change */
 
+TAILQ_HEAD(told_queue, told);
+
 struct told {
         void *object;                   /* as the getters of vtable take it */
+        char *path;                     /* on the bus */
         const char *interface;
         const sd_bus_vtable *vtable;
         uint32_t read;                  /* of the properties below, a bit each: something else than what was told was read */
         LIST_ENTRY(told) link;          /* the owner's */
+        struct told_queue *queue;       /* in which it waits to be told; NULL: it does not.  This and the next are those of news.c */
+        TAILQ_ENTRY(told) waiting;
         uint64_t values[];              /* of the properties that change, in the order of the vtable */
 };
 
-/* As object is now.  interface, vtable and object must outlive it. */
-int told_new(sd_bus *connection, const char *interface, const sd_bus_vtable *vtable, void *object, struct told **ret);
+/* As object is now.  interface, vtable and object must outlive it; path is copied.  Negative errno. */
+int told_new(sd_bus *connection, const char *path, const char *interface, const sd_bus_vtable *vtable, void *object, struct told **ret);
+/* NULL is fine; it must not wait to be told.  Returns NULL. */
 struct told *told_free(struct told *told);
 
 /* Which properties are to be told now, as bits: they are taken as told.  Negative errno: not known; nothing is taken as told. */

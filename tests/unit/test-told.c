@@ -85,7 +85,7 @@ static int set_up(void **state)
         assert_true(sd_bus_set_fd(f.bus, ends[0], ends[0]) >= 0);
         assert_true(sd_bus_start(f.bus) >= 0);
         f.other = ends[1];
-        assert_int_equal(told_new(f.bus, "org.example.Thing", vtable, &f.thing, &f.told), 0);
+        assert_int_equal(told_new(f.bus, "/tom", "org.example.Thing", vtable, &f.thing, &f.told), 0);
         *state = &f;
         return 0;
 }
