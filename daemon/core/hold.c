@@ -34,6 +34,13 @@ static void withdraw(struct camera *camera)
         registry_camera_changed(camera->registry, camera);
 }
 
+/* What stands in its flash is a tool's to change from now on. */
+static void forget_firmware(struct camera *camera)
+{
+        camera->record.firmware = (struct digest){};
+        camera_store(camera);
+}
+
 /* --- hold --- */
 
 static bool refuse(struct request_result *ret, enum request_refusal refusal, const char *format, ...) _printf_(3, 4);
@@ -269,6 +276,7 @@ void hold_after_update(struct camera *camera, const char *message)
         hold->wished = hold->kept = hold->until_gone = true;
         timer_set(&hold->timer, HOLD_AFTER_UPDATE);
         camera->sent = false;
+        forget_firmware(camera);
         stays(camera, RELEASE_DONE, message);
 }
 
@@ -309,11 +317,9 @@ bool hold_take_end(struct camera *camera, enum session_end end, const char *mess
                 return take_end_of_read(camera, end, message);
 
         if (end == SESSION_END_KEPT) {
-                /* What stands in its flash is the tool's to change. */
                 hold->kept = true;
                 camera->sent = false;
-                camera->record.firmware = (struct digest){};
-                camera_store(camera);
+                forget_firmware(camera);
                 stays(camera, RELEASE_DONE, message);
                 return true;
         }

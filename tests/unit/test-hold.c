@@ -1014,6 +1014,35 @@ static void stays_after_a_restart(void **state)
         lab_expect_flash(camera, firmware);
 }
 
+/* From then on a tool may write what it likes, whether it asked for the bootloader itself or just found it held; what it has written
+ * is not what our update wrote. */
+static void what_a_tool_writes_after_an_update_is_not_known(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = running(lab, SIM_OPENMV3, SIM_BL_1_0_3, "5.0.0");
+        struct lab_image *firmware = lab_release(lab, SIM_OPENMV3, "5.1.0");
+
+        lab_import(lab, firmware);
+        for (unsigned asked = 0; asked < 2; asked++) {
+                assert_int_equal(write_one(camera, firmware, true), REQUEST_QUEUED);
+                lab_replug(camera);
+                lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+                if (asked)
+                        assert_true(ask(camera, HOLD_DEFAULT));
+                lab_install(camera, lab_firmware(lab, SIM_OPENMV3, "FIRMWARE", "mine", 77, sim_image_default_size(SIM_OPENMV3)));
+                usb_inproc_port_reset(camera->usb);
+                lab_expect_state(camera, CAMERA_RUNNING, 15 * SEC);
+                assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_UPDATE, .all = true, .dry_run = true }), REQUEST_SKIP);
+        }
+        /* Let go by us, it was looked at. */
+        assert_int_equal(write_one(camera, firmware, true), REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+        expect_release(camera, RELEASE_DONE);
+        lab_expect_state(camera, CAMERA_RUNNING, 15 * SEC);
+        assert_int_equal(lab_ask_update(camera, "5.1.0"), REQUEST_CURRENT);
+}
+
 /* A hand: nobody has asked for it to be caught again. */
 static void stays_until_it_goes(void **state)
 {
@@ -1126,6 +1155,7 @@ int main(int argc, char *argv[])
                 STORY("/hold/stays-between-partitions", stays_between_partitions),
                 STORY("/hold/stays-for-a-while", stays_for_a_while),
                 STORY("/hold/stays-after-a-restart", stays_after_a_restart),
+                STORY("/hold/what-a-tool-writes-after-an-update-is-not-known", what_a_tool_writes_after_an_update_is_not_known),
                 STORY("/hold/stays-until-it-goes", stays_until_it_goes),
                 STORY("/hold/does-not-leave-into-half-a-firmware", does_not_leave_into_half_a_firmware),
                 STORY("/hold/no-file-system-is-written", no_file_system_is_written),
