@@ -399,6 +399,50 @@ static void hub_is_busy(void **state)
         expect_by_itself(camera, new);
 }
 
+static bool has_left(void *userdata)
+{
+        return !lab_known(userdata)->attached;
+}
+
+/* Its hub, busy with others, tells twelve seconds late that it has left; its bootloader comes 0.9 s after that. */
+static void leave_a_busy_hub(struct lab_camera *camera)
+{
+        struct lab *lab = camera->lab;
+
+        usb_inproc_set_delays(lab->host, 900 * MSEC, 12 * SEC);
+        for (unsigned i = 0; i < 12; i++) {
+                char port[16];
+
+                (void)snprintf(port, sizeof(port), "3-1.%u", 10 + i);
+                lab_plug(lab_camera_new(lab, SIM_OPENMV4, 100 + i), port);
+                lab_run(lab, SEC);
+        }
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_RESTARTING, 5 * SEC);
+        assert_true(loop_run_until(lab->loop, has_left, camera, 20 * SEC));
+        usb_inproc_set_delays(lab->host, USB_INPROC_ENUMERATION, USB_INPROC_EVENT_DELAY);
+}
+
+/* That has still to be enumerated, and the hub is its own until then. */
+static void hub_is_busy_when_it_leaves(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = running_board(lab, SIM_OPENMV3, "4.8.1", &new), *next = lab_camera_new(lab, SIM_OPENMV3, 2);
+
+        lab_install(next, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+        lab_plug_until_running(next, "3-1.3");
+        lab_run(lab, SEC);
+        leave_a_busy_hub(camera);
+        assert_int_equal(lab_ask_update(next, NULL), REQUEST_UPDATE);
+        lab_run(lab, 890 * MSEC);
+        assert_int_equal(lab_known(camera)->state, CAMERA_RESTARTING);
+        assert_int_equal(lab_known(camera)->trouble, CALL_FINE);
+        assert_int_equal(lab_known(next)->state, CAMERA_CALLING);
+        expect_by_itself(camera, new);
+        lab_expect_done(next);
+}
+
 /* And its loss, when it was cut off in the middle of a write with others that came and went: that is no failure of the device. */
 static void hub_is_busy_in_the_middle(void **state)
 {
@@ -567,6 +611,18 @@ static void cancelled(void **state)
                         assert_int_equal(lab_counters(camera).boots, moments[m] == CAMERA_CALLING ? 0 : 1);
                         lab_unplug(camera);
                 }
+}
+
+/* Nobody wants it any more, and it comes: it is known why it stays. */
+static void cancelled_on_a_busy_hub(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = running_board(lab, SIM_OPENMV3, "4.8.1", &new);
+
+        leave_a_busy_hub(camera);
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        expect_sent_back(camera);
 }
 
 static void refused(void **state)
@@ -961,12 +1017,14 @@ int main(int argc, char *argv[])
                 STORY("/caller/does-not-come-back", does_not_come_back),
                 STORY("/caller/comes-back-late", comes_back_late),
                 STORY("/caller/hub-is-busy", hub_is_busy),
+                STORY("/caller/hub-is-busy-when-it-leaves", hub_is_busy_when_it_leaves),
                 STORY("/caller/hub-is-busy-in-the-middle", hub_is_busy_in_the_middle),
                 STORY("/caller/port-comes-late", port_comes_late),
                 STORY("/caller/unplugged", unplugged),
                 STORY("/caller/swapped-without-identity", swapped_without_identity),
                 STORY("/caller/not-without-a-wish", not_without_a_wish),
                 STORY("/caller/cancelled", cancelled),
+                STORY("/caller/cancelled-on-a-busy-hub", cancelled_on_a_busy_hub),
                 STORY("/caller/refused", refused),
                 STORY("/caller/another-wish", another_wish),
                 STORY("/caller/daemon-killed", daemon_killed),
