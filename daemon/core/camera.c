@@ -762,6 +762,12 @@ static void retry_later(struct camera *camera, enum camera_state state)
                 timer_set(&camera->deadline, camera->retry.delay);
 }
 
+/* It was told to leave with its update verified, and that is the one which is open still: another wish may have come since. */
+static bool is_confirming(const struct camera *camera, enum camera_state state)
+{
+        return state == CAMERA_CONFIRMING && update_is_open(camera->update) && camera->update->step == UPDATE_CONFIRMING;
+}
+
 static void arrived(struct camera *camera, enum camera_state from)
 {
         camera->record.suspect = false;
@@ -777,7 +783,7 @@ static void arrived(struct camera *camera, enum camera_state from)
         camera->detail[0] = '\0';
         camera->tries = camera->failures = camera->restarts = 0;
         hold_arrived(camera);
-        if (from == CAMERA_CONFIRMING && update_is_open(camera->update))
+        if (is_confirming(camera, from))
                 camera_end_update(camera, UPDATE_DONE, "done", camera->update->record.message);
         else if (update_is_open(camera->update) && wish_from_string(camera->update->record.wish) == WISH_UNATTENDED)
                 /* Somebody else has brought it back: nobody asked for more. */
@@ -830,9 +836,12 @@ static void run_effect(struct camera *camera, enum camera_effect effect, enum ca
         case EFFECT_NOT_SEEN:
                 camera->not_seen = true;
                 camera->record.suspect = !camera->disturbed;
-                camera_end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
-                           "written and verified, but the camera was not seen running within 10 s");
+                if (is_confirming(camera, from))
+                        camera_end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
+                                          "written and verified, but the camera was not seen running within 10 s");
                 camera_store(camera);
+                if (update_is_open(camera->update))
+                        camera_event(camera, EVENT_REQUESTED);
                 break;
         case EFFECT_AWAIT_RETURN:
                 close_session(camera);
@@ -953,11 +962,11 @@ static void count_restart(struct camera *camera, const struct sighting *sighting
             strcmp(camera->sighting.port, sighting->port) != 0 || ++camera->restarts < RESTARTS_MAX)
                 return;
         camera->restarts = 0;
-        if (camera->state == CAMERA_CONFIRMING) {
+        if (camera->state == CAMERA_CONFIRMING)
                 camera->not_seen = true;
+        if (is_confirming(camera, camera->state))
                 camera_end_update(camera, UPDATE_NOT_SEEN, "verified-not-seen",
-                           "written and verified, but its bootloader came again and again, and no running camera");
-        }
+                                  "written and verified, but its bootloader came again and again, and no running camera");
         camera->record.suspect = true;
         history(camera, "silent-boot", "its bootloader came again and again, and no running camera");
 }

@@ -323,6 +323,34 @@ static void what_was_saved_is_deleted_only_when_that_was_said(void **state)
         assert_null(store_saved(lab->store, key, NULL));
 }
 
+/* --- another wish while the end of one is awaited --- */
+
+/* It was cancelled when all of it was verified and its camera told to leave, and something else was asked for: that the camera runs, or is
+ * not seen, says nothing of that. */
+static void only_what_was_verified_is_done(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+
+        for (unsigned comes_back = 0; comes_back < 2; comes_back++) {
+                const char *other = comes_back ? "5.0.0" : "4.8.1";
+
+                lab_plug(camera, PORT);
+                lab_expect_state(camera, CAMERA_CONFIRMING, 60 * SEC);
+                assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+                assert_int_not_equal(lab_ask_update(camera, other), REQUEST_REFUSE);
+                if (!comes_back)
+                        lab_unplug(camera);
+                lab_run(lab, 20 * SEC);
+                lab_expect_state(camera, comes_back ? CAMERA_RUNNING : CAMERA_WAITING, SEC);
+                assert_true(update_is_open(lab_update(camera)));
+        }
+        lab_replug(camera);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, new);
+}
+
 /* --- a state directory that takes nothing --- */
 
 /* What cannot be remembered is not begun; a camera that is whole is let run, one that is not is held, and it goes on by itself. */
@@ -690,6 +718,7 @@ int main(int argc, char *argv[])
                 STORY("/lifetime/unreadable/a-camera-that-is-missing-is-a-hint", unreadable_may_be),
                 STORY("/lifetime/unreadable/nothing-can-be-asked-of-it", unreadable_takes_no_wish),
                 STORY("/lifetime/unreadable/so-many-and-no-more", unreadable_so_many),
+                STORY("/lifetime/another-wish/only-what-was-verified-is-done", only_what_was_verified_is_done),
                 STORY("/lifetime/state-directory/takes-nothing", nothing_is_begun_that_cannot_be_remembered),
                 STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
                 STORY("/lifetime/readable-after-its-end", it_can_be_read_for_ten_minutes_after_its_end),
