@@ -131,8 +131,11 @@ static void end_update(struct camera *camera, struct update *update, enum update
 
 void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text)
 {
-        if (update_is_open(camera->update))
-                end_update(camera, camera->update, result, code, text);
+        if (!update_is_open(camera->update))
+                return;
+        end_update(camera, camera->update, result, code, text);
+        if (camera->update->not_kept)
+                defer_call(&camera->reap);
 }
 
 void camera_end_superseded(struct camera *camera, struct update *old)

@@ -114,7 +114,8 @@ void camera_send_back(struct camera *camera);
 void camera_end_update(struct camera *camera, enum update_result result, const char *code, const char *text);
 /* The same of one whose place another has taken. */
 void camera_end_superseded(struct camera *camera, struct update *old);
-/* Its update could not be remembered, and has ended: if that was to take the place of one that is still open, that one goes on. */
+/* Its update could not be remembered, and has ended: if that was to take the place of one that is still open, that one goes on; but not
+ * where nothing had to be remembered for it, and it is done. */
 void camera_take_up_superseded(struct camera *camera);
 /* Puts the record into the journal's next batch (not for provisional cameras without an update). */
 void camera_store(struct camera *camera);

@@ -197,19 +197,28 @@ static struct update *superseded_by(const struct update *update)
         return update->supersedes[0] ? registry_update_by_id(update->camera->registry, update->supersedes) : NULL;
 }
 
+/* This one; or, of those whose place it was to take, the one that is open: what came between them could not be kept. */
+static struct update *still_open(struct update *update)
+{
+        while (update && !update_is_open(update))
+                update = superseded_by(update);
+        return update;
+}
+
 void camera_take_up_superseded(struct camera *camera)
 {
-        struct update *old = camera->update;
+        struct update *update = camera->update, *old;
 
-        if (!old || update_is_open(old) || !old->not_kept)
+        if (!update || update_is_open(update) || !update->not_kept)
                 return;
-        /* Of several that could not be kept, what was before them all. */
-        do
-                old = superseded_by(old);
-        while (old && !update_is_open(old));
-        camera->update->not_kept = false;
+        update->not_kept = false;
+        old = still_open(update);
         if (!old)
                 return;
+        if (update->result == UPDATE_DONE || update->result == UPDATE_NOT_SEEN) {
+                camera_end_superseded(camera, old);     /* it did not need the disk */
+                return;
+        }
         log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key, .port = camera->record.port, .update = old->record.id }),
                   "%s: update %s goes on: what was to take its place could not be remembered", camera->record.port, old->record.id);
         camera->update = old;
@@ -229,8 +238,8 @@ static void on_kept(void *userdata, int error)
         if (!camera)            /* forgotten, with all that was wanted for it */
                 return;
         if (error >= 0) {
-                old = superseded_by(update);
-                if (update_is_open(old))
+                old = still_open(superseded_by(update));
+                if (old)
                         camera_end_superseded(camera, old);
                 return;
         }
@@ -275,7 +284,7 @@ static void begin(struct registry *registry, struct camera *camera, const struct
 {
         bool runs = camera->attached && camera->mode == CAMERA_MODE_RUNTIME;
         const struct inhibitor *inhibitor = camera_inhibitor(camera);
-        struct update *update, *old = NULL;
+        struct update *update, *old;
         int r;
 
         snprintf(ret->version, sizeof(ret->version), "%s", wanted->version);
@@ -300,8 +309,7 @@ static void begin(struct registry *registry, struct camera *camera, const struct
 
         if (is_too_much(registry, camera, ret))
                 return;
-        if (update_is_open(camera->update))
-                old = camera->update;
+        old = still_open(camera->update);
         r = registry_new_update(registry, camera, request->wish, &update);
         if (r < 0) {
                 refuse(ret, REFUSAL_FAILED, "%s", strerror(-r));

@@ -382,6 +382,102 @@ static void nothing_is_begun_that_cannot_be_remembered(void **state)
         lab_expect_flash(camera, new);
 }
 
+/* The disk was slow, and then full: that a wish could not be remembered, which was to take the place of another, is known so long after
+ * its camera came.  (Nothing had to be written for it, so it did not wait for the disk.)  pulled: when
+ * it is told to leave, and so it is not seen running. */
+static enum update_result known_after(struct lab *lab, uint64_t after, bool pulled)
+{
+        struct lab_image *wanted_first;
+        struct lab_camera *camera = wanted_camera(lab, &wanted_first);
+        struct update *first = lab_update(camera), *second;
+        uint64_t end;
+
+        /* Something else is under way to the disk. */
+        loop_set_work_delay(lab->loop, after + SEC);
+        assert_int_equal(registry_set_label(lab->registry, lab_known(camera), "bench"), 0);
+        assert_int_equal(journal_sync(lab->journal, NULL, NULL), 0);
+        lab_run(lab, SEC);
+        loop_set_work_delay(lab->loop, 0);
+        assert_int_equal(lab_ask_update(camera, "4.8.1"), REQUEST_QUEUED);
+        second = lab_update(camera);
+        lab_plug(camera, PORT);
+        end = loop_now(lab->loop) + after;
+        if (pulled) {
+                lab_expect_state(camera, CAMERA_CONFIRMING, 5 * SEC);
+                lab_unplug(camera);
+        }
+        lab_run(lab, end - loop_now(lab->loop) - 1);
+        assert_true(second->being_kept && update_is_open(first));
+        loop_fail_work(lab->loop, -ENOSPC, 1);
+        lab_run(lab, 1);
+        assert_false(second->being_kept);
+        loop_fail_work(lab->loop, 0, 0);
+
+        lab_run(lab, 100 * SEC);
+        if (pulled)
+                lab_plug(camera, PORT);
+        else
+                lab_replug(camera);
+        lab_run(lab, 100 * SEC);
+        lab_expect_state(camera, CAMERA_RUNNING, SEC);
+        if (second->result == (pulled ? UPDATE_NOT_SEEN : UPDATE_DONE)) {
+                assert_string_equal(first->record.outcome, "superseded");
+                assert_ptr_equal(lab_update(camera), second);
+                assert_false(lab_stands_there(camera, wanted_first));
+        } else {
+                assert_int_equal(second->result, UPDATE_CANCELLED);
+                assert_int_equal(first->result, UPDATE_DONE);
+                assert_ptr_equal(lab_update(camera), first);
+                lab_expect_flash(camera, wanted_first);
+        }
+        return second->result;
+}
+
+static bool is_leaving(void *userdata)
+{
+        const struct camera *camera = lab_known(userdata);
+
+        return camera && camera->session && session_step(camera->session) == SESSION_LEAVING;
+}
+
+/* How long after it came it is told to leave. */
+static uint64_t leaves_after(struct lab *lab)
+{
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        uint64_t begun;
+
+        assert_int_equal(lab_ask_update(camera, "4.8.1"), REQUEST_QUEUED);
+        lab_plug(camera, PORT);
+        begun = loop_now(lab->loop);
+        assert_true(loop_run_until(lab->loop, is_leaving, camera, 10 * SEC));
+        return loop_now(lab->loop) - begun;
+}
+
+static struct lab *another_lab(void **state)
+{
+        lab_free(*state);
+        *state = lab_new();
+        return *state;
+}
+
+/* Either it came to nothing, and what was wanted before is done; or it is done, or not seen, and what was wanted before is not. */
+static void what_was_to_be_superseded_is_nobodys_at_no_moment(void **state)
+{
+        uint64_t leaves = leaves_after(*state);
+
+        for (uint64_t after = 200 * MSEC; after < leaves; after += 200 * MSEC)
+                assert_int_equal(known_after(another_lab(state), after, /* pulled= */ false), UPDATE_CANCELLED);
+        /* Too late to be stopped. */
+        assert_int_equal(known_after(another_lab(state), leaves + 100, /* pulled= */ false), UPDATE_DONE);
+        /* Its firmware is awaited. */
+        assert_int_equal(known_after(another_lab(state), leaves + 100 * MSEC, /* pulled= */ false), UPDATE_CANCELLED);
+        assert_int_equal(known_after(another_lab(state), leaves + 9 * SEC, /* pulled= */ true), UPDATE_CANCELLED);
+        /* That has come, or has not. */
+        assert_int_equal(known_after(another_lab(state), leaves + 5 * SEC, /* pulled= */ false), UPDATE_DONE);
+        assert_int_equal(known_after(another_lab(state), leaves + 12 * SEC, /* pulled= */ true), UPDATE_NOT_SEEN);
+}
+
 /* --- how fast, and how long yet --- */
 
 /* What is foretold in the middle comes true within a third: an erase of a second lies on one side of that moment or the other. */
@@ -720,6 +816,7 @@ int main(int argc, char *argv[])
                 STORY("/lifetime/unreadable/so-many-and-no-more", unreadable_so_many),
                 STORY("/lifetime/another-wish/only-what-was-verified-is-done", only_what_was_verified_is_done),
                 STORY("/lifetime/state-directory/takes-nothing", nothing_is_begun_that_cannot_be_remembered),
+                STORY("/lifetime/state-directory/takes-nothing-that-supersedes", what_was_to_be_superseded_is_nobodys_at_no_moment),
                 STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
                 STORY("/lifetime/readable-after-its-end", it_can_be_read_for_ten_minutes_after_its_end),
                 STORY("/lifetime/not-without-end", nobody_asks_without_end),
