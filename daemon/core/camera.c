@@ -116,7 +116,7 @@ static void end_update(struct camera *camera, struct update *update, enum update
         char message[256];
 
         snprintf(message, sizeof(message), "%s", text);         /* it may be the record's own */
-        update_end(update, result, code, message, loop_wall_clock(loop_of(camera)));
+        update_end(update, result, code, message, loop_wall_clock(loop_of(camera)), loop_now(loop_of(camera)));
         camera_log(camera, result == UPDATE_DONE ? LOG_NOTICE : LOG_WARNING, "update %s: %s (%s)",
                    update->record.id, update_result_to_string(result), message);
         history(camera, update_result_to_string(result), message);

@@ -304,14 +304,13 @@ static void remove_camera(struct registry *registry, struct camera *camera)
 
 static void forget_old_updates(struct registry *registry)
 {
-        uint64_t now = loop_wall_clock(registry->context.loop);
+        uint64_t now = loop_now(registry->context.loop);
         struct update *update, *next;
         size_t n = 0;
 
         for (update = TAILQ_FIRST(&registry->updates); update; update = next) {
                 next = TAILQ_NEXT(update, link);
-                if (update_is_open(update) || ++n <= ENDED_UPDATES_MAX ||
-                    update->record.ended + ENDED_UPDATES_MIN_AGE > now)
+                if (update_is_open(update) || ++n <= ENDED_UPDATES_MAX || update_is_recent(update, now))
                         continue;
                 if (update->camera && update->camera->update == update)
                         continue;
@@ -371,25 +370,24 @@ static int load_camera(void *userdata, const struct camera_record *record)
 static int load_update(void *userdata, const struct update_record *record)
 {
         struct registry *registry = userdata;
+        uint64_t wall = loop_wall_clock(registry->context.loop), now = loop_now(registry->context.loop);
         struct update *update;
         int r;
 
-        r = update_new_from_record(registry->context.journal, record, &update);
+        r = update_new_from_record(registry->context.journal, record, wall, now, &update);
         if (r < 0)
                 return r;
         TAILQ_INSERT_TAIL(&registry->updates, update, link);
         update->camera = registry_camera_by_key(registry, record->camera);
         if (update_is_open(update) && !update->camera) {
-                update_end(update, UPDATE_FAILED, "camera-forgotten", "its camera is not known any more",
-                           loop_wall_clock(registry->context.loop));
+                update_end(update, UPDATE_FAILED, "camera-forgotten", "its camera is not known any more", wall, now);
                 return 0;
         }
         /* Open ones come first, then the newest. */
         if (update->camera && !update->camera->update)
                 update->camera->update = update;
         else if (update_is_open(update))
-                update_end(update, UPDATE_CANCELLED, "superseded", "another update was asked for",
-                           loop_wall_clock(registry->context.loop));
+                update_end(update, UPDATE_CANCELLED, "superseded", "another update was asked for", wall, now);
         return 0;
 }
 
@@ -411,7 +409,7 @@ int registry_load(struct registry *registry)
                         if (update_is_open(camera->update))
                                 update_end(camera->update, UPDATE_REFUSED, verdict_reason_to_string(REASON_STALE_WORD),
                                            "the daemon was restarted before the end: what was said of this device held for "
-                                           "that time only. Say it again", loop_wall_clock(registry->context.loop));
+                                           "that time only. Say it again", loop_wall_clock(registry->context.loop), loop_now(registry->context.loop));
                         remove_camera(registry, camera);
                         continue;
                 }

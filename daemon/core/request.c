@@ -262,12 +262,12 @@ static void keep(struct update *update)
 /* Every update is readable for ten minutes after its end: who asks for one after the other would fill the memory with them. */
 static bool is_too_much(struct registry *registry, const struct camera *camera, struct request_result *ret)
 {
-        uint64_t now = loop_wall_clock(registry->context.loop);
+        uint64_t now = loop_now(registry->context.loop);
         const struct update *update;
         size_t n = 0, of_camera = 0;
 
         TAILQ_FOREACH(update, &registry->updates, link) {
-                if (!update_is_open(update) && update->record.ended + ENDED_UPDATES_MIN_AGE <= now)
+                if (!update_is_recent(update, now))
                         continue;
                 n++;
                 of_camera += update->camera == camera;
@@ -643,7 +643,7 @@ int registry_cancel(struct registry *registry, struct update *update)
                 registry_camera_changed(registry, camera);
                 return 0;
         }
-        update_end(update, UPDATE_CANCELLED, "cancelled", "cancelled", loop_wall_clock(registry->context.loop));
+        update_end(update, UPDATE_CANCELLED, "cancelled", "cancelled", loop_wall_clock(registry->context.loop), loop_now(registry->context.loop));
         registry_update_changed(registry, update);
         return 0;
 }

@@ -103,7 +103,18 @@ static size_t count_proven(const struct update *update)
         return n;
 }
 
-int update_new_from_record(struct journal *journal, const struct update_record *record, struct update **ret)
+/* How long ago an end was that lies in the future nobody knows: the clock was set back.  As in the journal, a near one counts as just now, and
+ * one that is far as long ago. */
+static uint64_t recent_until(uint64_t ended, uint64_t wall, uint64_t now)
+{
+        uint64_t age = ended < wall ? wall - ended : 0;
+
+        if (age >= ENDED_UPDATES_MIN_AGE || ended > wall + ENDED_UPDATES_MIN_AGE)
+                return 0;
+        return now + ENDED_UPDATES_MIN_AGE - age;
+}
+
+int update_new_from_record(struct journal *journal, const struct update_record *record, uint64_t wall, uint64_t now, struct update **ret)
 {
         _cleanup_(update_freep) struct update *update = calloc(1, sizeof(*update));
         int r;
@@ -121,6 +132,7 @@ int update_new_from_record(struct journal *journal, const struct update_record *
         r = update_result_from_string(record->state);
         update->result = r < 0 ? UPDATE_FAILED : (enum update_result)r;
         update->step = update->result == UPDATE_OPEN ? UPDATE_WAITING : UPDATE_ENDED;
+        update->recent_until = recent_until(record->ended, wall, now);
         *ret = take_ptr(update);
         return 0;
 }
@@ -141,6 +153,11 @@ struct update *update_free(struct update *update)
 bool update_is_open(const struct update *update)
 {
         return update && update->result == UPDATE_OPEN;
+}
+
+bool update_is_recent(const struct update *update, uint64_t now)
+{
+        return update_is_open(update) || now < update->recent_until;
 }
 
 bool update_is_begun(const struct update *update)
@@ -176,7 +193,7 @@ void update_store(struct update *update)
         (void)journal_put_update(update->journal, &update->record);
 }
 
-void update_end(struct update *update, enum update_result result, const char *code, const char *message, uint64_t wall)
+void update_end(struct update *update, enum update_result result, const char *code, const char *message, uint64_t wall, uint64_t now)
 {
         if (!update_is_open(update))
                 return;
@@ -185,6 +202,7 @@ void update_end(struct update *update, enum update_result result, const char *co
         update->pace = (struct rate){ .end = 0 };
         update->rate = update->left = 0;
         update->record.ended = wall;
+        update->recent_until = now + ENDED_UPDATES_MIN_AGE;
         snprintf(update->record.state, sizeof(update->record.state), "%s", update_result_to_string(result));
         snprintf(update->record.outcome, sizeof(update->record.outcome), "%s", code);
         snprintf(update->record.message, sizeof(update->record.message), "%s", message);

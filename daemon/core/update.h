@@ -56,6 +56,7 @@ struct update {
         uint64_t rate;                  /* bytes per second of the present step; 0: not known yet */
         uint64_t left;                  /* microseconds until the device is let go, at this pace; 0: not known */
         struct rate pace;               /* where both come from */
+        uint64_t recent_until;          /* loop_now(): when it has ended, for so long at least it can be read; the wall clock may be set */
         bool cancelling;                /* ends at the session's next safe boundary */
         bool being_kept;                /* the journal was asked to say when it is on the disk */
         bool not_kept;                  /* the disk would not have it */
@@ -68,11 +69,13 @@ struct update {
 
 /* A new wish; not yet in the journal. */
 int update_new(struct journal *journal, uint64_t number, const char *camera, enum wish wish, uint64_t wall, struct update **ret);
-/* One that the journal remembers; its wear is read, too. */
-int update_new_from_record(struct journal *journal, const struct update_record *record, struct update **ret);
+/* One that the journal remembers; its wear is read, too.  wall, now: the two clocks. */
+int update_new_from_record(struct journal *journal, const struct update_record *record, uint64_t wall, uint64_t now, struct update **ret);
 struct update *update_free(struct update *update);
 
 bool update_is_open(const struct update *update);
+/* Open, or ended ENDED_UPDATES_MIN_AGE ago at most. */
+bool update_is_recent(const struct update *update, uint64_t now);
 /* What stands on the camera may be this update's half-done work: it is open, or was given up. */
 bool update_is_begun(const struct update *update);
 void update_set_begun(struct update *update, bool begun);
@@ -81,7 +84,7 @@ void update_take_over(struct update *update, const struct update *last, bool una
 /* Puts the record into the journal's next batch. */
 void update_store(struct update *update);
 /* Ends it: once, later calls are ignored. code: stable, for machines. */
-void update_end(struct update *update, enum update_result result, const char *code, const char *message, uint64_t wall);
+void update_end(struct update *update, enum update_result result, const char *code, const char *message, uint64_t wall, uint64_t now);
 
 /* Erases (row 10) and proof of erase units; kept in memory until update_store_units() puts what has changed into the journal's next batch. */
 unsigned update_wear(const struct update *update, const char *partition, unsigned unit);

@@ -576,6 +576,32 @@ static void nobody_asks_without_end(void **state)
         assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
 }
 
+/* Ten minutes of the daemon's life: whatever becomes of the host's clock, he who was told of an end can read it for so long, and no
+ * longer. */
+static void a_clock_that_is_set_says_nothing(void **state)
+{
+        static const uint64_t clocks[] = { LOOP_VIRTUAL_WALL_START - UINT64_C(365) * 86400 * SEC, LOOP_VIRTUAL_WALL_START + UINT64_C(365) * 86400 * SEC };
+
+        for (size_t i = 0; i < ELEMENTSOF(clocks); i++) {
+                struct lab *lab = another_lab(state);
+                struct lab_image *new;
+                struct lab_camera *camera = wanted_camera(lab, &new);
+                char first[32];
+
+                (void)snprintf(first, sizeof(first), "%s", lab_update(camera)->record.id);
+                while (lab_ask_update(camera, NULL) == REQUEST_QUEUED)
+                        ;
+                lab_run(lab, SEC);      /* each ends the one before it when it is on the disk */
+                loop_set_wall_clock(lab->loop, clocks[i]);
+                lab_run(lab, 590 * SEC);
+                assert_int_equal(lab_ask_update(camera, NULL), REQUEST_REFUSE);
+                assert_non_null(registry_update_by_id(lab->registry, first));
+                lab_run(lab, 11 * SEC);
+                assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+                assert_null(registry_update_by_id(lab->registry, first));
+        }
+}
+
 /* Also of the daemon that comes after the one that said so. */
 static void it_can_be_read_after_a_restart(void **state)
 {
@@ -819,6 +845,7 @@ int main(int argc, char *argv[])
                 STORY("/lifetime/state-directory/takes-nothing-that-supersedes", what_was_to_be_superseded_is_nobodys_at_no_moment),
                 STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
                 STORY("/lifetime/readable-after-its-end", it_can_be_read_for_ten_minutes_after_its_end),
+                STORY("/lifetime/a-clock-that-is-set-says-nothing", a_clock_that_is_set_says_nothing),
                 STORY("/lifetime/not-without-end", nobody_asks_without_end),
                 STORY("/lifetime/readable-after-a-restart", it_can_be_read_after_a_restart),
                 STORY("/lifetime/history", a_story_can_be_read),
