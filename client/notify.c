@@ -381,7 +381,7 @@ static bool needs_hand(const struct camera *camera)
 {
         /* What passes by itself, what somebody has just asked for and was told, and what no hand here can change. */
         static const char *const others[] = {
-                "waiting-for-replug", "awaited", "busy", "no-permission", "not-handled", "old-bootloader", "unproven", "held",
+                "waiting-for-replug", "awaited", "busy", "no-permission", "no-node", "not-handled", "old-bootloader", "unproven", "held",
         };
 
         if (!*camera->diagnosis || !*camera->advice)

@@ -178,6 +178,7 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .automatic = camera_automatic(camera),
                 .blocked = camera->tries > 0,
                 .permission = camera->permission,
+                .no_node = camera->no_node,
                 .trouble = camera->trouble,
                 .hold = camera->hold.wished,
                 .failure = camera->failure,
@@ -488,7 +489,8 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
 
         defer_call(&camera->reap);
         camera_log(camera, LOG_DEBUG, "session: %s (%s)", session_end_to_string(end), message);
-        camera->permission = end == SESSION_END_BUSY && strstr(message, "device node") != NULL;
+        camera->permission = end == SESSION_END_NO_PERMISSION;
+        camera->no_node = end == SESSION_END_NO_NODE;
         if (hold_take_end(camera, end, message))
                 return;
         if (camera->update)
@@ -512,6 +514,8 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 timer_set(&camera->deadline, GONE_DEADLINE);    /* the bus tells the rest, or nothing has left it */
                 break;
         case SESSION_END_BUSY:
+        case SESSION_END_NO_PERMISSION:
+        case SESSION_END_NO_NODE:
                 if (camera->tries == 0) {
                         camera_log(camera, LOG_NOTICE, "%s: waiting", message);
                         camera->blocked_at = loop_now(loop_of(camera));
@@ -749,7 +753,7 @@ static void retry_later(struct camera *camera, enum camera_state state)
 {
         uint64_t delay;
 
-        if (state == CAMERA_BLOCKED && camera->permission &&
+        if (state == CAMERA_BLOCKED && (camera->permission || camera->no_node) &&
             loop_now(loop_of(camera)) - camera->blocked_at < PERMISSION_WINDOW) {
                 timer_set(&camera->deadline, PERMISSION_RETRY);
                 return;

@@ -69,7 +69,8 @@ struct camera {
         bool looked;                    /* its flash was read since its last runtime */
         enum verdict_reason reason;
         enum content content;
-        bool not_seen, restored, permission;
+        bool not_seen, restored;
+        bool permission, no_node;       /* what it is blocked by: none, or nothing to open; neither: another program */
         bool restored_now;              /* in this attachment */
         bool still_pulled;              /* restored, and came back in ROM DFU */
         bool overdue;                   /* restored, unplugged, and not seen since */

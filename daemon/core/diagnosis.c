@@ -24,6 +24,7 @@ static const char *const diagnosis_code_names[_DIAGNOSIS_CODE_MAX] = {
         [DIAGNOSIS_AUTOMATIC_OFF] = "automatic-off",
         [DIAGNOSIS_BUSY] = "busy",
         [DIAGNOSIS_NO_PERMISSION] = "no-permission",
+        [DIAGNOSIS_NO_NODE] = "no-node",
         [DIAGNOSIS_NOT_SEEN] = "verified-not-seen",
         [DIAGNOSIS_IGNORES_DETACH] = "ignores-detach",
         [DIAGNOSIS_FAILED] = "failed",
@@ -218,6 +219,9 @@ static struct diagnosis when_blocked(const struct diagnosis_facts *f)
         if (f->permission)
                 return say(DIAGNOSIS_NO_PERMISSION, "its device node is not accessible to camrescued (yet)",
                            "If this stays, the udev rules of camrescue are not installed.");
+        if (f->no_node)
+                return say(DIAGNOSIS_NO_NODE, "its device node is not there (yet)",
+                           "If this stays, camrescued is shown another /dev/bus/usb than the host's: a container has to be given that.");
         return say(DIAGNOSIS_BUSY, "another program holds it", "camrescue waits until that program lets go.");
 }
 

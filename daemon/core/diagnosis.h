@@ -31,6 +31,7 @@ enum diagnosis_code {
         DIAGNOSIS_AUTOMATIC_OFF,
         DIAGNOSIS_BUSY,
         DIAGNOSIS_NO_PERMISSION,
+        DIAGNOSIS_NO_NODE,              /* that could be opened */
         DIAGNOSIS_NOT_SEEN,             /* verified, not seen again */
         DIAGNOSIS_IGNORES_DETACH,
         DIAGNOSIS_FAILED,               /* detail says how */
@@ -77,7 +78,7 @@ struct diagnosis_facts {
         enum call_trouble trouble;              /* of a camera that runs */
         bool hold;                              /* somebody's tool waits for its bootloader */
         bool blocked;                           /* when it was opened last, in this attachment; it may be that it is tried again just now */
-        bool permission;                        /* ... by missing permission, not by another program */
+        bool permission, no_node;               /* ... by missing permission, or a missing node, not by another program */
         enum failure failure;                   /* the last one, and its sentence; detail "": none */
         const char *detail;
         bool update_failed;                     /* given up */

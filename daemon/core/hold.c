@@ -221,7 +221,8 @@ void camera_release(struct camera *camera, hold_released_fn on_released, void *u
         }
         if (camera->state == CAMERA_BLOCKED) {
                 withdraw(camera);
-                answer(camera, RELEASE_BUSY, camera->permission ? "no permission to open its device node" : "another program holds it");
+                answer(camera, RELEASE_BUSY, camera->permission ? "no permission to open its device node" :
+                       camera->no_node ? "its device node is not there yet" : "another program holds it");
                 return;
         }
         switch (camera->state) {
@@ -335,6 +336,8 @@ bool hold_take_end(struct camera *camera, enum session_end end, const char *mess
                 answer(camera, camera_is_inhibited(camera) ? RELEASE_INHIBITED : RELEASE_REFUSED, message);
                 return false;
         case SESSION_END_BUSY:
+        case SESSION_END_NO_PERMISSION:
+        case SESSION_END_NO_NODE:
                 stays(camera, RELEASE_BUSY, message);
                 break;
         case SESSION_END_HELD:

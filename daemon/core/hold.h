@@ -25,7 +25,7 @@ struct request_result;
 
 enum release_end {
         RELEASE_DONE,                   /* it was told to leave, and has left; or it was not held yet, and will not be */
-        RELEASE_BUSY,                   /* another program has claimed it, or its node is not ours: it stays */
+        RELEASE_BUSY,                   /* another program has claimed it, or its node is not ours, or not there: it stays */
         RELEASE_INCOMPLETE,             /* its firmware is incomplete: it stays */
         RELEASE_REFUSED,                /* nothing was done */
         RELEASE_UPDATE_OPEN,            /* nothing was done: an update holds it */

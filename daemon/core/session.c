@@ -27,6 +27,8 @@ DEFINE_ENUM_NAMES(session_step, _SESSION_STEP_MAX);
 static const char *const session_end_names[_SESSION_END_MAX] = {
         [SESSION_END_GONE] = "gone",
         [SESSION_END_BUSY] = "busy",
+        [SESSION_END_NO_PERMISSION] = "no-permission",
+        [SESSION_END_NO_NODE] = "no-node",
         [SESSION_END_OPEN_FAILED] = "open-failed",
         [SESSION_END_WINDOW_MISSED] = "window-missed",
         [SESSION_END_RELEASED] = "released",
@@ -252,11 +254,10 @@ static void on_open(void *userdata, int error, struct usb_device *device)
                         break;
                 case -EACCES:
                 case -EPERM:
-                        session_end(s, SESSION_END_BUSY, MACHINE_OK, "no permission to open its device node");
+                        session_end(s, SESSION_END_NO_PERMISSION, MACHINE_OK, "no permission to open its device node");
                         break;
                 case -ENOENT:
-                        /* Not made yet; or it has left, and that is on its way to us. */
-                        session_end(s, SESSION_END_BUSY, MACHINE_OK, "its device node is not there yet");
+                        session_end(s, SESSION_END_NO_NODE, MACHINE_OK, "its device node is not there yet");
                         break;
                 case -ENODEV:
                         session_gone_away(s);

@@ -65,7 +65,9 @@ DECLARE_ENUM_NAMES(session_step);
 
 enum session_end {
         SESSION_END_GONE,               /* the device left the bus under us */
-        SESSION_END_BUSY,               /* claimed by another program (-EBUSY) or no permission yet (-EACCES) */
+        SESSION_END_BUSY,               /* claimed by another program (-EBUSY) */
+        SESSION_END_NO_PERMISSION,      /* for its device node, yet (-EACCES) */
+        SESSION_END_NO_NODE,            /* made yet (-ENOENT); or it has left, and that is on its way to us */
         SESSION_END_OPEN_FAILED,        /* could not be opened or pinned: message says how */
         SESSION_END_WINDOW_MISSED,      /* it left before the pin was answered */
         SESSION_END_RELEASED,           /* nothing to write, told to leave */

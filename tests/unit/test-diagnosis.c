@@ -226,6 +226,8 @@ static void hands_needed(void **unused)
         expect(&facts, DIAGNOSIS_NO_PERMISSION, "not accessible", "udev");
         facts.permission = false;
         expect(&facts, DIAGNOSIS_BUSY, "another program", "waits");
+        facts.no_node = true;
+        expect(&facts, DIAGNOSIS_NO_NODE, "not there", "/dev/bus/usb");
         facts = facts_in(CAMERA_NO_FIRMWARE);
         expect(&facts, DIAGNOSIS_NO_FIRMWARE, NULL, "camrescue firmware import");
         facts = facts_in(CAMERA_UNREADABLE);

@@ -604,6 +604,34 @@ static void claimed_by_another(void **state)
         expect_touched(camera, 2);
 }
 
+/* What stands in the way is told as it is. */
+static void not_to_be_opened(void **state)
+{
+        static const struct {
+                int error;
+                const char *text;
+        } cases[] = { { -EBUSY, "another program" }, { -EACCES, "no permission" }, { -ENOENT, "not there yet" } };
+        struct lab_camera *camera = running(*state, SIM_OPENMV4, SIM_BL_1_0_3, "5.0.0");
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct answer answer = {};
+
+                assert_true(ask(camera, HOLD_DEFAULT));
+                lab_unplug(camera);
+                lab_run(*state, SEC);
+                usb_inproc_fail_open(camera->usb, cases[i].error, 100);
+                lab_plug(camera, PORT);
+                lab_expect_state(camera, CAMERA_BLOCKED, 5 * SEC);
+                camera_release(lab_known(camera), on_released, &answer);
+                assert_int_equal(answer.n, 1);
+                assert_int_equal(answer.end, RELEASE_BUSY);
+                if (!strstr(answer.text, cases[i].text))
+                        lab_fail(*state, "\"%s\" does not say \"%s\"", answer.text, cases[i].text);
+                usb_inproc_fail_open(camera->usb, 0, 0);
+                lab_expect_state(camera, CAMERA_RUNNING, 20 * SEC);
+        }
+}
+
 static struct inhibitor *inhibit(struct lab_camera *camera)
 {
         struct inhibitor *inhibitor;
@@ -1142,6 +1170,7 @@ int main(int argc, char *argv[])
                 STORY("/hold/written-and-booted-by-the-tool", written_and_booted_by_the_tool),
                 STORY("/hold/somebodys-own-firmware", somebodys_own_firmware),
                 STORY("/hold/claimed-by-another", claimed_by_another),
+                STORY("/hold/not-to-be-opened", not_to_be_opened),
                 STORY("/hold/inhibited", inhibited),
                 STORY("/hold/inhibited-while-released", inhibited_while_released),
                 STORY("/hold/unplugged-while-released", unplugged_while_released),

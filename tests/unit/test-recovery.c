@@ -934,7 +934,7 @@ static void permission_comes_later(void **state)
 }
 
 /* Almost all of a bootloader's window passes before the node is ours: it is caught all the same, without another hand. */
-static void late_node(struct lab *lab, int error)
+static void late_node(struct lab *lab, int error, enum diagnosis_code code)
 {
         struct lab_image *new;
         struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
@@ -943,7 +943,7 @@ static void late_node(struct lab *lab, int error)
         usb_inproc_fail_open(camera->usb, error, 11);
         lab_plug(camera, PORT);
         lab_expect_state(camera, CAMERA_BLOCKED, 5 * SEC);
-        lab_expect_diagnosis(camera, DIAGNOSIS_NO_PERMISSION);
+        lab_expect_diagnosis(camera, code);
         lab_run(lab, 800 * MSEC);
         assert_int_equal(lab_known(camera)->state, CAMERA_BLOCKED);
         lab_expect_state(camera, CAMERA_UPDATING, 5 * SEC);
@@ -953,12 +953,12 @@ static void late_node(struct lab *lab, int error)
 
 static void permission_comes_late_in_the_window(void **state)
 {
-        late_node(*state, -EACCES);
+        late_node(*state, -EACCES, DIAGNOSIS_NO_PERMISSION);
 }
 
 static void node_comes_late_in_the_window(void **state)
 {
-        late_node(*state, -ENOENT);
+        late_node(*state, -ENOENT, DIAGNOSIS_NO_NODE);
 }
 
 /* It never comes: named, looked for at leisure, and nothing is given up. */
