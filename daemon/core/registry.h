@@ -58,7 +58,8 @@ void registry_gone(struct registry *registry, const char *port);
 void registry_unreadable(struct registry *registry, const char *port, const char *why, unsigned times, uint64_t age);
 /* A device, whatever it is, has been enumerated at port: what did not answer there does, or is not there any more. */
 void registry_answers(struct registry *registry, const char *port);
-/* What was at port is gone, and if it was a hub, whatever hung on it; "1": bus 1 itself. */
+/* What was at port is gone, and if it was a hub, so are those below it that did not answer, of which nobody else tells; "1": bus 1 itself.  (Of the
+ * others registry_gone() is told one by one.) */
 void registry_below_gone(struct registry *registry, const char *port);
 /* The device at port has a serial port now, or one that may be opened now. */
 void registry_serial_port(struct registry *registry, const char *port);

@@ -21,7 +21,7 @@
 #define LOGIND_INTERFACE "org.freedesktop.login1.Manager"
 
 #define LET_GO_DEADLINE (4500 * MSEC)   /* logind goes on without us after 5 s (InhibitDelayMaxSec=) */
-#define BLOCK_DEADLINE  (300 * SEC)     /* no camera's write takes longer, even among fifty on one hub */
+#define BLOCK_DEADLINE  (300 * SEC)     /* no firmware takes longer, even among fifty on one hub; an AE3's ROMFS may, and what hangs is to block nobody for ever */
 
 /* One of the two: what is announced, and the lock that delays it. */
 struct lock {
