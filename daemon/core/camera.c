@@ -465,7 +465,7 @@ static void verified_and_stays(struct camera *camera, const char *message)
         camera->incomplete = !whole;
         if (update_is_open(camera->update)) {
                 remember_firmware(camera, /* rom= */ false);
-                update_set_begun(camera->update, !whole);
+                update_set_begun(camera->update, !whole && update_is_half_done(camera->update));
                 camera->update->progress = 1.0;
                 camera_end_update(camera, UPDATE_DONE, "done", message);
         }
@@ -538,9 +538,11 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 break;
         case SESSION_END_RELEASED:
                 camera_log(camera, LOG_NOTICE, "released: %s", message);
-                if (camera->restored && camera->reason == REASON_NOTHING_TO_DO)
+                if (camera->restored && camera->reason == REASON_NOTHING_TO_DO && update_is_open(camera->update)) {
+                        update_set_begun(camera->update, false);
                         camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
                                    "its bootloader was restored, and its firmware is whole and was left as it is");
+                }
                 refuse_update(camera, message);
                 camera_event(camera, EVENT_RELEASE);
                 break;
@@ -560,9 +562,10 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 camera_log(camera, LOG_NOTICE, "bootloader: %s", message);
                 camera->still_pulled = camera->restored && !camera->restored_now;
                 if (update_is_open(camera->update) && camera->update->record.bootloader_only) {
-                        if (digest_equal(&camera->update->record.images[0].digest, &camera->record.bootloader))
+                        if (digest_equal(&camera->update->record.images[0].digest, &camera->record.bootloader)) {
+                                update_set_begun(camera->update, false);
                                 camera_end_update(camera, UPDATE_DONE, "bootloader-sound", "nothing had to be written: its bootloader reads back equal");
-                        else
+                        } else
                                 refuse_update(camera, message);
                 }
                 update_waits(camera);
@@ -574,6 +577,9 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 camera->still_pulled = false;
                 if (camera->update)
                         remember_firmware(camera, /* rom= */ true);
+                /* What it was written for is complete; an update that goes on wants more. */
+                if (camera->update && (camera->provisional || camera->update->record.bootloader_only))
+                        update_set_begun(camera->update, false);
                 camera_store(camera);
                 history(camera, "bootloader-restored", message);
                 if (!camera->provisional && update_is_open(camera->update) && camera->update->record.bootloader_only)

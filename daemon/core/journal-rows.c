@@ -147,7 +147,7 @@ static bool update_is_open(const struct update_record *record)
 /* Its erases are nobody's trouble any more. */
 static bool update_ended_well(const struct update_record *record)
 {
-        return strcmp(record->state, "done") == 0 || strcmp(record->state, "not-seen") == 0;
+        return (strcmp(record->state, "done") == 0 && !record->begun) || strcmp(record->state, "not-seen") == 0;
 }
 
 /* The newest stay, and whoever was told of an end can read it for a while, however many there were, also after a restart.  (A clock that was

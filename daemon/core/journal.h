@@ -107,7 +107,7 @@ struct update_record {
         char message[256];              /* sentence of the end */
         unsigned attempts;              /* sessions that came to writing */
         unsigned failures;              /* the last so many of them in a row brought no erase unit forward */
-        bool begun;                     /* something was written for it, or for one before it, and the camera has not run since */
+        bool begun;                     /* something was written for it, or for one before it; and the camera has not run since, nor was all of it seen complete */
         uint64_t started, ended;        /* wall clock */
         size_t n_images;
         struct update_image_record images[UPDATE_IMAGES_MAX];

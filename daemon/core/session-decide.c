@@ -32,31 +32,31 @@ static bool content_is_incomplete(enum content content)
         return true;
 }
 
+/* Power that was lost in the middle of a unit makes an unknown image of a half-written one; and where memory is written in place, so
+ * does every interruption. */
+static bool is_incomplete(const struct session *s, const struct target *target)
+{
+        enum content content = survey_content(&target->survey);
+
+        if (target->partition.role != PARTITION_FIRMWARE)
+                return false;
+        return content_is_incomplete(content) ||
+               (content == CONTENT_UNKNOWN && !target->not_ours && was_begun_before(s, target));
+}
+
 bool session_firmware_is_incomplete(const struct session *s)
 {
-        for (size_t t = 0; t < s->n_targets; t++) {
-                const struct target *target = &s->targets[t];
-                enum content content = survey_content(&target->survey);
-
-                if (target->partition.role != PARTITION_FIRMWARE)
-                        continue;
-                /* Power that was lost in the middle of a unit makes an unknown image of a half-written one. */
-                if (content_is_incomplete(content) ||
-                    (content == CONTENT_UNKNOWN && !target->not_ours && was_begun_before(s, target)))
+        for (size_t t = 0; t < s->n_targets; t++)
+                if (is_incomplete(s, &s->targets[t]))
                         return true;
-        }
         return false;
 }
 
 bool session_other_firmware_is_incomplete(const struct session *s)
 {
-        for (size_t t = 0; t < s->n_targets; t++) {
-                const struct target *target = &s->targets[t];
-
-                if (target->partition.role == PARTITION_FIRMWARE && !target->wanted &&
-                    content_is_incomplete(survey_content(&target->survey)))
+        for (size_t t = 0; t < s->n_targets; t++)
+                if (!s->targets[t].wanted && is_incomplete(s, &s->targets[t]))
                         return true;
-        }
         return false;
 }
 

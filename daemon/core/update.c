@@ -162,7 +162,7 @@ bool update_is_recent(const struct update *update, uint64_t now)
 
 bool update_is_begun(const struct update *update)
 {
-        return update && update->record.begun && update->result != UPDATE_DONE && update->result != UPDATE_NOT_SEEN;
+        return update && update->record.begun && update->result != UPDATE_NOT_SEEN;
 }
 
 void update_set_begun(struct update *update, bool begun)
@@ -174,6 +174,24 @@ void update_set_begun(struct update *update, bool begun)
                 update_store(update);
 }
 
+/* All that was wanted there reads back equal. */
+static bool is_proven(const struct update_units *part)
+{
+        for (size_t u = 0; u < part->n; u++)
+                if (!part->units[u].proven)
+                        return false;
+        return true;
+}
+
+bool update_is_half_done(const struct update *update)
+{
+        for (size_t i = 0; i < update->n_parts; i++)
+                for (size_t u = 0; u < update->parts[i].n; u++)
+                        if (update->parts[i].units[u].erases > 0 && !is_proven(&update->parts[i]))
+                                return true;
+        return false;
+}
+
 void update_take_over(struct update *update, const struct update *last, bool unattended)
 {
         if (!update_is_begun(last))
@@ -183,7 +201,7 @@ void update_take_over(struct update *update, const struct update *last, bool una
                 update->record.failures = last->record.failures;
         for (size_t i = 0; i < last->n_parts; i++)
                 for (size_t u = 0; u < last->parts[i].n; u++)
-                        if (last->parts[i].units[u].erases > 0)
+                        if (last->parts[i].units[u].erases > 0 && (unattended || !is_proven(&last->parts[i])))
                                 update_add_wear(update, last->parts[i].partition, (unsigned)u,
                                                 unattended ? (int)last->parts[i].units[u].erases : 1);
 }

@@ -76,10 +76,13 @@ struct update *update_free(struct update *update);
 bool update_is_open(const struct update *update);
 /* Open, or ended ENDED_UPDATES_MIN_AGE ago at most. */
 bool update_is_recent(const struct update *update, uint64_t now);
-/* What stands on the camera may be this update's half-done work: it is open, or was given up. */
+/* What stands on the camera may be this update's half-done work, or that of one before it: it is open, was given up, or is done, and that
+ * was not its to finish. */
 bool update_is_begun(const struct update *update);
 void update_set_begun(struct update *update, bool begun);
-/* The next wish for a camera whose last one was given up half-way: its erases are remembered, for an unattended one all of them. */
+/* It has erases, its own or taken over, in a partition that is not known to hold all that was wanted there. */
+bool update_is_half_done(const struct update *update);
+/* The next wish for a camera on which half-done work is left: its erases are remembered, for an unattended one all of them. */
 void update_take_over(struct update *update, const struct update *last, bool unattended);
 /* Puts the record into the journal's next batch. */
 void update_store(struct update *update);

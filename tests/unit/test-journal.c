@@ -681,13 +681,20 @@ static void update_numbers_are_never_given_twice(void **state)
 static void units_of_what_was_given_up_stay(void **state)
 {
         struct world *world = *state;
+        struct update_record record = update_n(1, "done");
 
         world_start(world);
         put_one_of_each(world->journal);
         put_update(world, 1, "failed");
         world_restart(world);
         assert_int_equal(recall(world)->n_units, 1);
-        put_update(world, 1, "done");
+        /* Done, and half of what was begun before it is still there. */
+        record.begun = true;
+        assert_int_equal(journal_put_update(world->journal, &record), 0);
+        world_restart(world);
+        assert_int_equal(recall(world)->n_units, 1);
+        record.begun = false;
+        assert_int_equal(journal_put_update(world->journal, &record), 0);
         world_restart(world);
         assert_int_equal(recall(world)->n_units, 0);
 }
