@@ -141,8 +141,14 @@ static void on_machine_failed(struct session *s, const struct machine_step *step
                 session_gone_away(s);
                 return;
         }
+        if (s->step == SESSION_LEAVING && !s->told_to_leave) {
+                /* Everything is verified, and the end of the download changes no flash: whether it leaves or stays is what was to be. */
+                session_log(s, LOG_WARNING, "the end of the download: %s, ignoring", op_failure(step, buffer, sizeof(buffer)));
+                session_updated(s, s->message);
+                return;
+        }
         if (s->step == SESSION_LEAVING) {
-                /* Everything is verified; that it did not answer "leave" is seen on the bus. */
+                /* That it did not answer "leave" is seen on the bus. */
                 timer_set(&s->timer, LEAVE_WAIT);
                 return;
         }

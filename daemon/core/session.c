@@ -178,7 +178,6 @@ static void on_leave_deadline(struct session *s)
                  * A.7), and everything is complete. */
                 session_log(s, LOG_NOTICE, "does not leave on DETACH: taking its configuration away");
                 s->deconfigured = true;
-                s->told_to_leave = true;
                 if (usb_submit(s->device, &deconfigure, NULL, DFU_TIMEOUT_REQUEST, on_deconfigured, s) >= 0)
                         return;
         }

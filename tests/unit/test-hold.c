@@ -17,6 +17,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "protocol/dfu.h"
 #include "unit/lab.h"
 #include "unit/loop-virtual.h"
 
@@ -1164,6 +1165,68 @@ static void does_not_leave_into_our_own_half(void **state)
         }
 }
 
+struct farewell {
+        unsigned skip;                  /* of the GETSTATUS behind the empty block; ~0u: the block itself */
+        enum sim_fault_kind kind;
+};
+
+static void watch_farewell(void *userdata, struct usb_inproc_camera *camera, unsigned opening, const struct usb_setup *setup, bool told,
+                           enum usb_result result, const uint8_t *data, size_t actual)
+{
+        const struct farewell *farewell = userdata;
+
+        (void)opening;
+        (void)result;
+        (void)data;
+        (void)actual;
+        if (!told && setup->request_type == 0x21 && setup->request == DFU_DNLOAD && setup->length == 0)
+                sim_camera_add_fault(usb_inproc_sim(camera), &(struct sim_fault){
+                        .kind = farewell->kind, .request_type = farewell->skip == ~0u ? 0x21 : 0xa1,
+                        .request = farewell->skip == ~0u ? DFU_DNLOAD : DFU_GETSTATUS, .skip = farewell->skip == ~0u ? 0 : farewell->skip,
+                        .count = 1, .pattern = 0x55 });
+}
+
+/* All is read back equal, and what ends the download is not answered as it should be: that is no reason to leave. */
+static void stays_though_the_end_was_not_answered(void **state)
+{
+        static const struct farewell farewells[] = {
+                { ~0u, SIM_FAULT_STALL }, { ~0u, SIM_FAULT_NAK }, { 0, SIM_FAULT_STALL }, { 0, SIM_FAULT_GARBAGE }, { 1, SIM_FAULT_NAK },
+                { 1, SIM_FAULT_SHORT },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(farewells); i++)
+                for (int how = 0; how < 3; how++) {
+                        enum { STAYS, HALF, LEAVES };
+                        struct farewell farewell = farewells[i];
+                        struct lab *lab = *state;
+                        struct lab_image *romfs, *firmware;
+                        struct lab_camera *camera;
+
+                        lab_free(lab);
+                        *state = lab = lab_new();
+                        camera = running(lab, SIM_OPENMV4, SIM_BL_1_0_3, "5.0.0");
+                        romfs = lab_firmware(lab, SIM_OPENMV4, "ROMFS0", "r", 3, 9000);
+                        firmware = lab_release(lab, SIM_OPENMV4, "5.1.0");
+                        lab_import(lab, romfs);
+                        lab_import(lab, firmware);
+                        lab_unplug(camera);
+                        if (how == HALF)
+                                lab_install(camera, half_of(lab, firmware));
+                        usb_inproc_watch(lab->host, watch_farewell, &farewell);
+                        assert_int_equal(write_one(camera, romfs, how == STAYS), REQUEST_QUEUED);
+                        lab_plug(camera, PORT);
+                        lab_expect_state(camera, how == LEAVES ? CAMERA_RUNNING : CAMERA_HELD, 120 * SEC);
+                        usb_inproc_watch(lab->host, NULL, NULL);
+                        lab_expect_update(camera, UPDATE_DONE, "done");
+                        lab_expect_flash(camera, romfs);
+                        assert_true(lab_logged(lab, "ignoring"));
+                        assert_false(lab_logged(lab, "does not leave"));
+                        assert_int_equal(lab_counters(camera).detach, how == LEAVES);
+                        lab_run(lab, 60 * SEC);
+                        assert_int_equal(sim_camera_mode(camera->sim), how == LEAVES ? SIM_RUNTIME : SIM_BOOTLOADER);
+                }
+}
+
 /* A file system is emptied, and nothing else is done to it. */
 static void no_file_system_is_written(void **state)
 {
@@ -1237,6 +1300,7 @@ int main(int argc, char *argv[])
                 STORY("/hold/stays-until-it-goes", stays_until_it_goes),
                 STORY("/hold/does-not-leave-into-half-a-firmware", does_not_leave_into_half_a_firmware),
                 STORY("/hold/does-not-leave-into-our-own-half", does_not_leave_into_our_own_half),
+                STORY("/hold/stays-though-the-end-was-not-answered", stays_though_the_end_was_not_answered),
                 STORY("/hold/no-file-system-is-written", no_file_system_is_written),
         };
 
