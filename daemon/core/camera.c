@@ -669,6 +669,13 @@ static void close_session(struct camera *camera)
         }
 }
 
+/* Nothing speaks against the firmware that stands there.  What others may have worked on since it ran is not known before it is read. */
+static bool would_boot(const struct camera *camera)
+{
+        return !camera->record.suspect && !camera->expected && !camera->incomplete && !update_is_begun(camera->update) &&
+               !camera->hold.was_kept && !camera->hold.releasing && !camera->disturbed;
+}
+
 static struct session_wish make_wish(struct camera *camera)
 {
         const struct update *update = update_is_open(camera->update) ? camera->update : NULL;
@@ -677,7 +684,7 @@ static struct session_wish make_wish(struct camera *camera)
                 .serial_shared = serial_is_shared(camera->sighting.serial),
                 .automatic = camera_automatic(camera),
                 .silent = camera->record.suspect,
-                .would_boot = !camera->record.suspect && !camera->expected && !camera->incomplete && !update_is_begun(camera->update),
+                .would_boot = would_boot(camera),
                 .known_bootloader = camera->record.bootloader,
         };
         int r;

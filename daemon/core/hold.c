@@ -37,6 +37,7 @@ static void withdraw(struct camera *camera)
 /* What stands in its flash is a tool's to change from now on. */
 static void forget_firmware(struct camera *camera)
 {
+        camera->hold.was_kept = true;
         camera->record.firmware = (struct digest){};
         camera_store(camera);
 }
@@ -400,6 +401,7 @@ void hold_look(struct camera *camera)
 
 void hold_arrived(struct camera *camera)
 {
+        camera->hold.was_kept = false;
         if (!camera->hold.kept)
                 return;
         camera_log(camera, LOG_INFO, "it runs again: its bootloader is not held any more");

@@ -53,6 +53,7 @@ typedef void (*hold_released_fn)(void *userdata, enum release_end end, const cha
 struct hold {
         bool wished;
         bool kept;                      /* it was pinned by this wish: when it runs, the wish is at its end */
+        bool was_kept;                  /* the same, until it runs: what a tool has left in its flash is not known */
         bool until_gone;                /* it follows an update: nobody asked for it to be caught again */
         struct timer timer;             /* of the wish */
         bool releasing;                 /* the present session looks, and lets it go */

@@ -962,6 +962,78 @@ static void what_ends_reading(void **state)
         free(reading.bytes);
 }
 
+/* --- the daemon's end --- */
+
+static bool is_stopped(void *userdata)
+{
+        struct lab *lab = userdata;
+
+        return registry_stop(lab->registry);
+}
+
+static void on_quiet(void *userdata)
+{
+        ((struct answer *)userdata)->n++;
+}
+
+enum work { READING, RELEASING, UPDATING, AFTER_AN_INHIBITOR };
+
+/* What somebody else has left in its flash, and we are about to look at. */
+static struct lab_camera *left_by_others(struct lab *lab, enum work work, bool whole)
+{
+        struct lab_image *new = lab_release(lab, SIM_OPENMV4, "5.0.1");
+        struct lab_image *theirs = lab_firmware(lab, SIM_OPENMV4, "FIRMWARE", "theirs", 77, 900000);
+        struct lab_camera *camera;
+        struct inhibitor *inhibitor;
+        struct answer quiet = {};
+
+        lab_import(lab, new);
+        if (work == AFTER_AN_INHIBITOR) {
+                camera = running(lab, SIM_OPENMV4, SIM_BL_1_0_3, "5.0.0");
+                assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+                lab_replug(camera);
+                lab_expect_state(camera, CAMERA_EXAMINING, 20 * SEC);
+                assert_int_equal(registry_inhibit(lab->registry, lab_known(camera), "someone", "by hand", INHIBIT_HOLD, on_quiet, &quiet,
+                                                  &inhibitor), 0);
+                assert_true(loop_run_until(lab->loop, is_answered, &quiet, 20 * SEC));
+        } else
+                camera = held_at_replug(lab, SIM_OPENMV4);
+        lab_install(camera, whole ? theirs : half_of(lab, new));
+        if (work == AFTER_AN_INHIBITOR)
+                inhibitor_lift(inhibitor);
+        return camera;
+}
+
+/* Nobody knows what others have left there, as long as it was not read: it stays. */
+static void daemon_stopped_before_it_was_looked_at(void **state)
+{
+        for (enum work work = READING; work <= AFTER_AN_INHIBITOR; work++)
+                for (int whole = 0; whole < 2; whole++) {
+                        struct lab *lab = *state;
+                        struct lab_camera *camera;
+                        struct reading reading = reading_new();
+
+                        lab_free(lab);
+                        *state = lab = lab_new();
+                        camera = left_by_others(lab, work, whole);
+                        if (work == READING)
+                                begin_reading(camera, "FIRMWARE", 0, 0, &reading);
+                        else if (work == RELEASING)
+                                camera_release(lab_known(camera), NULL, NULL);
+                        else if (work == UPDATING)
+                                assert_int_equal(lab_ask_update(camera, NULL), REQUEST_UPDATE);
+                        lab_expect_state(camera, CAMERA_EXAMINING, SEC);
+                        assert_true(loop_run_until(lab->loop, is_stopped, lab, 10 * SEC));
+                        lab_run(lab, 60 * SEC);
+                        if (sim_camera_mode(camera->sim) != SIM_BOOTLOADER)
+                                lab_fail(lab, "let go while %d", work);
+                        assert_int_equal(lab_counters(camera).detach, 0);
+                        lab_expect_only_read(camera);
+                        lab_restart(lab);
+                        free(reading.bytes);
+                }
+}
+
 /* --- updates after which it stays --- */
 
 static enum request_action write_one(struct lab_camera *camera, const struct lab_image *image, bool stay)
@@ -1293,6 +1365,7 @@ int main(int argc, char *argv[])
                 STORY("/hold/read", read_while_held),
                 STORY("/hold/not-read", not_read),
                 STORY("/hold/what-ends-reading", what_ends_reading),
+                STORY("/hold/daemon-stopped-before-it-was-looked-at", daemon_stopped_before_it_was_looked_at),
                 STORY("/hold/stays-between-partitions", stays_between_partitions),
                 STORY("/hold/stays-for-a-while", stays_for_a_while),
                 STORY("/hold/stays-after-a-restart", stays_after_a_restart),
