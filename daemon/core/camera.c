@@ -475,6 +475,14 @@ static void verified_and_stays(struct camera *camera, const char *message)
                 camera_event(camera, EVENT_STAYS);
 }
 
+/* Its bootloader was wanted and nothing else, and is complete.  If we have written, its firmware may not go with it, or has lost its head for
+ * that: as begun, it is looked at when its bootloader comes. */
+static void end_bootloader_only(struct camera *camera, const char *code, const char *text)
+{
+        camera_end_update(camera, UPDATE_DONE, code, text);
+        update_set_begun(camera->update, false);
+}
+
 static int on_read(void *userdata, const uint8_t *data, size_t size)
 {
         struct camera *camera = userdata;
@@ -562,10 +570,9 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 camera_log(camera, LOG_NOTICE, "bootloader: %s", message);
                 camera->still_pulled = camera->restored && !camera->restored_now;
                 if (update_is_open(camera->update) && camera->update->record.bootloader_only) {
-                        if (digest_equal(&camera->update->record.images[0].digest, &camera->record.bootloader)) {
-                                update_set_begun(camera->update, false);
-                                camera_end_update(camera, UPDATE_DONE, "bootloader-sound", "nothing had to be written: its bootloader reads back equal");
-                        } else
+                        if (digest_equal(&camera->update->record.images[0].digest, &camera->record.bootloader))
+                                end_bootloader_only(camera, "bootloader-sound", "nothing had to be written: its bootloader reads back equal");
+                        else
                                 refuse_update(camera, message);
                 }
                 update_waits(camera);
@@ -577,15 +584,14 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
                 camera->still_pulled = false;
                 if (camera->update)
                         remember_firmware(camera, /* rom= */ true);
-                /* What it was written for is complete; an update that goes on wants more. */
-                if (camera->update && (camera->provisional || camera->update->record.bootloader_only))
-                        update_set_begun(camera->update, false);
                 camera_store(camera);
                 history(camera, "bootloader-restored", message);
                 if (!camera->provisional && update_is_open(camera->update) && camera->update->record.bootloader_only)
-                        camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
-                                   "bootloader restored and verified: remove the jumper, unplug it and plug it in again");
+                        end_bootloader_only(camera, "bootloader-restored",
+                                            "bootloader restored and verified: remove the jumper, unplug it and plug it in again");
                 else if (camera->provisional) {
+                        if (camera->update)
+                                update_set_begun(camera->update, false);        /* who is expected is looked at anyway */
                         registry_expect_bootloader(camera->registry, camera->sighting.port, camera->board);
                         camera_end_update(camera, UPDATE_DONE, "bootloader-restored",
                                    "bootloader restored and verified: remove the jumper, unplug it and plug it in again");

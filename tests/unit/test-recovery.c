@@ -1618,6 +1618,66 @@ static void rom_named_bootloader(void **state)
         }
 }
 
+static bool has_lost_its_head(void *userdata)
+{
+        const struct lab_camera *camera = userdata;
+        uint8_t head[8];
+
+        assert_int_equal(sim_camera_partition_read(camera->sim, "FIRMWARE", 0, head, sizeof(head)), 0);
+        return bytes_all(head, sizeof(head), 0xff);
+}
+
+/* Only a bootloader was asked for, and the firmware had to lose its head for it: it is not left to jump into that when the jumper is off,
+ * not by the next daemon either; nor where power failed between the one and the other. */
+static void rom_named_bootloader_and_no_head(void **state)
+{
+        static const enum sim_board boards[] = { SIM_OPENMV2, SIM_OPENMV3 };
+        static const char *const names[] = { "M4", "M7" };
+
+        for (size_t i = 0; i < ELEMENTSOF(boards); i++)
+                for (int how = 0; how < 3; how++) {
+                        enum { AT_ONCE, RESTARTED, PULLED };
+                        struct lab *lab = *state;
+                        struct lab_image *bootloader, *firmware, *old;
+                        struct lab_camera *camera;
+
+                        lab_free(lab);
+                        *state = lab = lab_new();
+                        firmware = stock(lab, boards[i], &bootloader);
+                        old = lab_release(lab, boards[i], "4.5.0");
+                        lab_import(lab, old);
+                        camera = known_camera(lab, boards[i], old);
+                        lab_set_automatic(lab, false);
+                        blank_bootloader(camera);
+                        into_rom(camera);
+                        lab_run(lab, 5 * SEC);
+                        assert_int_equal(ask_bootloader(camera, bootloader, names[i]), REQUEST_UPDATE);
+                        if (how == PULLED) {
+                                assert_true(loop_run_until(lab->loop, has_lost_its_head, camera, 60 * SEC));
+                                lab_unplug(camera);
+                                lab_run(lab, SEC);
+                                lab_plug(camera, PORT);
+                        }
+                        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+                        lab_expect_update(camera, UPDATE_DONE, how == PULLED ? "bootloader-sound" : "bootloader-restored");
+                        lab_expect_flash(camera, bootloader);
+                        assert_true(has_lost_its_head(camera));
+                        if (how == RESTARTED)
+                                lab_restart(lab);
+                        lab_unplug(camera);
+                        lab_jumper(camera, false);
+                        lab_run(lab, 2 * SEC);
+                        lab_plug(camera, PORT);
+                        lab_run(lab, 60 * SEC);
+                        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+                        lab_expect_diagnosis(camera, DIAGNOSIS_AUTOMATIC_OFF);
+                        lab_set_automatic(lab, true);
+                        lab_replug(camera);
+                        lab_expect_done(camera);
+                        lab_expect_flash(camera, lab_stands_there(camera, old) ? old : firmware);
+                }
+}
+
 static void rom_pulled_in_the_middle(void **state)
 {
         static const unsigned skips[] = { 0, 1, 2, 5, 9, 12 };
@@ -2382,6 +2442,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/rom/unknown-firmware-keeps-its-head", unknown_firmware_behind_a_blank_bootloader),
                 STORY("/recovery/rom/pulled-in-the-middle", rom_pulled_in_the_middle),
                 STORY("/recovery/rom/named-bootloader", rom_named_bootloader),
+                STORY("/recovery/rom/named-bootloader-and-no-head", rom_named_bootloader_and_no_head),
                 STORY("/recovery/G/not-a-camera", not_a_camera),
                 STORY("/recovery/G/not-the-missing-camera", not_the_missing_camera),
                 STORY("/recovery/word/restores-and-goes-on", users_word),
