@@ -106,6 +106,17 @@ static void complete_cameras(bool json, struct bus *bus)
         }
 }
 
+/* By which camrescue-dfu-util -S names them: what they show in DFU mode. */
+static void complete_serials(bool json, struct bus *bus)
+{
+        for (size_t i = 0; i < bus_camera_count(bus); i++) {
+                const struct camera *camera = bus_nth_camera(bus, i);
+                bool in_dfu = strcmp(camera->mode, "bootloader") == 0 || strcmp(camera->mode, "rom-dfu") == 0;
+
+                candidate(json, in_dfu ? camera->serial : camera->unique_id, camera->attached ? camera->port : "away");
+        }
+}
+
 static bool is_new(struct firmware_list *list, size_t n, bool board)
 {
         for (size_t i = 0; i < n; i++)
@@ -153,12 +164,14 @@ enum exit_code verb_complete(struct client *client, int argc, char **argv)
                 candidate(client->json, "import", "add images");
                 candidate(client->json, "list", "what is in the store");
                 candidate(client->json, "remove", "take images out");
-        } else if (strcmp(what, "cameras") == 0 || strcmp(what, "versions") == 0 || strcmp(what, "boards") == 0 || strcmp(what, "images") == 0) {
+        } else if (strcmp(what, "cameras") == 0 || strcmp(what, "serials") == 0 || strcmp(what, "versions") == 0 || strcmp(what, "boards") == 0 || strcmp(what, "images") == 0) {
                 (void)alarm(1);
-                if (bus_peek(client, strcmp(what, "cameras") == 0, &bus) != EXIT_DONE)
+                if (bus_peek(client, strcmp(what, "cameras") == 0 || strcmp(what, "serials") == 0, &bus) != EXIT_DONE)
                         return EXIT_NO_DAEMON;
                 if (strcmp(what, "cameras") == 0)
                         complete_cameras(client->json, bus);
+                else if (strcmp(what, "serials") == 0)
+                        complete_serials(client->json, bus);
                 else if (firmware_fetch(client, bus, &list) == EXIT_DONE)
                         complete_firmware(client->json, &list, what);
         } else {
