@@ -3,7 +3,7 @@
  * camrescue-dfu-util: dfu-util's command line and output, and the daemon does it.
  *
  * A download is an update of the camera with just that image; an upload is a bootloader that is held, and read.  Which camera is
- * meant has to be clear before anything is asked: where several could be, none is taken.
+ * meant has to be clear before anything is asked: where several could be, it is the one that shows itself in its bootloader, as for dfu-util.
  */
 
 #include <errno.h>
@@ -47,6 +47,7 @@ struct job {
         bool reloaded;                  /* the daemon came back */
         bool news;
         bool said_other;                /* that another update is waited for */
+        bool said_several;              /* that more than one could be meant */
         bool asking;                    /* a call that may have to be made again: that it is so is not reported */
         unsigned shown;                 /* percents; to be told once */
         bool bar;
@@ -211,19 +212,24 @@ static bool wants_rom(const struct job *job)
         return job->options.has_id ? job->options.vendor == DFU_ROM_VENDOR && job->options.product == DFU_ROM_PRODUCT : job->options.dfuse;
 }
 
-/* Who is away, or runs, can be meant as well by someone who says that he waits: it is restarted into its bootloader, or caught there. */
-static bool could_be_meant(const struct job *job, const struct camera *camera)
+/* It shows itself in the DFU mode that is asked for, as dfu-util would take it. */
+static bool is_shown(const struct job *job, const struct dfu_device *device)
+{
+        return dfu_device_matches(device, &job->options) && (device->rom == wants_rom(job) || (!job->options.has_id && !job->options.dfuse));
+}
+
+/* Who runs, or is away, can be meant as well by someone who says that he waits: it may be about to show itself. */
+static bool could_come(const struct job *job, const struct camera *camera)
 {
         const struct board *board = board_of_id(job);
-        struct dfu_device device;
 
-        if (dfu_device_read(camera, &job->boards, &device))
-                return dfu_device_matches(&device, &job->options) &&
-                       (device.rom == wants_rom(job) || (!job->options.has_id && !job->options.dfuse));
-        if (!job->options.wait || wants_rom(job) || !board || strcmp(board->id, camera->board) != 0 || job->options.devnum >= 0)
-                return false;
-        return dfu_camera_matches(camera, &job->options) &&
-               (job->options.serial || (camera->attached && strcmp(camera->mode, "runtime") == 0));
+        return job->options.wait && !wants_rom(job) && board && strcmp(board->id, camera->board) == 0 && job->options.devnum < 0 &&
+               dfu_camera_matches(camera, &job->options);
+}
+
+static bool runs(const struct camera *camera)
+{
+        return camera->attached && strcmp(camera->mode, "runtime") == 0;
 }
 
 static int too_many(void)
@@ -231,18 +237,44 @@ static int too_many(void)
         return fail(EX_IOERR, "More than one camera could be meant: name its serial (-S, see -l), or disconnect all but one.");
 }
 
-/* *ret NULL: there is none (yet).  EX_OK, or reported. */
-static int find_camera(const struct job *job, const struct camera **ret)
+/*
+ * *ret NULL: there is none (yet).  EX_OK, or reported.
+ *
+ * Who shows itself is taken.  Who does not is restarted into its bootloader, or caught there, if it is named, or is the only one of its board
+ * that is known: else the one that is meant may be the one that was reset a moment ago, and is still to be seen, or just not to be seen.
+ */
+static int find_camera(struct job *job, const struct camera **ret)
 {
+        const struct camera *other = NULL;
+        unsigned n = 0, n_running = 0;
+
         *ret = NULL;
         for (size_t i = 0; i < bus_camera_count(job->bus); i++) {
                 const struct camera *camera = bus_nth_camera(job->bus, i);
+                struct dfu_device device;
 
-                if (!could_be_meant(job, camera))
-                        continue;
-                if (*ret)
-                        return too_many();
-                *ret = camera;
+                if (dfu_device_read(camera, &job->boards, &device)) {
+                        if (!is_shown(job, &device))
+                                continue;
+                        if (*ret)
+                                return too_many();
+                        *ret = camera;
+                } else if (could_come(job, camera) && (runs(camera) || job->options.serial || !job->options.path)) {
+                        other = camera;
+                        n_running += runs(camera);
+                        n++;
+                }
+        }
+        if (*ret || n == 0)
+                return EX_OK;
+        if (job->options.serial && n > 1)
+                return too_many();
+        if (n == 1 && (job->options.serial || runs(other)))
+                *ret = other;
+        else if (n_running > 0 && !job->said_several) {
+                client_note(&job->client, "More than one camera could be meant: the first that shows itself in its bootloader is taken. "
+                            "To have one restarted, name its serial (-S).");
+                job->said_several = true;
         }
         return EX_OK;
 }
