@@ -21,6 +21,8 @@
 #define PEEK_TIMEOUT_USEC (800 * UINT64_C(1000))
 /* A person may be typing his password into polkit's dialogue. */
 #define CALL_TIMEOUT_USEC (120 * UINT64_C(1000000))
+/* For whoever was told to stop: what was asked for a moment ago can be taken back only when it is answered. */
+#define STOP_TIMEOUT_USEC (2 * UINT64_C(1000000))
 
 struct bus {
         sd_bus *bus;
@@ -992,6 +994,47 @@ enum exit_code bus_call(struct bus *bus, sd_bus_message *call, sd_bus_error *err
                 return EXIT_DONE;
         if (!error->name)
                 (void)sd_bus_error_set_errno(error, r);
+        return bus_error_code(error->name);
+}
+
+static int on_answer(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        sd_bus_message **answer = userdata;
+
+        *answer = sd_bus_message_ref(m);
+        return 0;
+}
+
+enum exit_code bus_call_until(struct bus *bus, sd_bus_message *call, const bool *stop, sd_bus_error *error, sd_bus_message **ret_reply)
+{
+        _cleanup_(sd_bus_message_unrefp) sd_bus_message *answer = NULL;
+        _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = NULL;
+        uint64_t until = monotonic() + CALL_TIMEOUT_USEC;
+        bool stopping = false;
+        int r;
+
+        r = sd_bus_call_async(bus->bus, &slot, call, on_answer, &answer, UINT64_MAX);
+        while (r >= 0 && !answer) {
+                uint64_t t = monotonic();
+
+                if (*stop && !stopping)
+                        until = MIN(until, t + STOP_TIMEOUT_USEC);
+                stopping = *stop;
+                if (t >= until)
+                        r = -ETIMEDOUT;
+                else
+                        r = sd_event_run(bus->event, until - t);
+        }
+        if (!answer && stopping)
+                return EXIT_INTERRUPTED;
+        if (answer && !sd_bus_message_is_method_error(answer, NULL)) {
+                *ret_reply = take_ptr(answer);
+                return EXIT_DONE;
+        }
+        if (answer)
+                (void)sd_bus_error_copy(error, sd_bus_message_get_error(answer));
+        if (!error->name)
+                (void)sd_bus_error_set_errno(error, r < 0 ? r : -ENOMEM);
         return bus_error_code(error->name);
 }
 

@@ -127,6 +127,8 @@ int bus_properties_read(sd_bus_message *m, const struct bus_property *properties
 int bus_new_call(struct bus *bus, const char *path, const char *interface, const char *method, sd_bus_message **ret);
 /* Calls and waits.  EXIT_DONE and *ret_reply, or the code.  error: filled with the daemon's words, for the caller to report. */
 enum exit_code bus_call(struct bus *bus, sd_bus_message *call, sd_bus_error *error, sd_bus_message **ret_reply);
+/* The same, and the loop runs meanwhile: news come, and signals.  Once *stop is set the answer has two seconds more; else EXIT_INTERRUPTED. */
+enum exit_code bus_call_until(struct bus *bus, sd_bus_message *call, const bool *stop, sd_bus_error *error, sd_bus_message **ret_reply);
 /* Does not wait: fn is called with the answer, unless *ret_slot is given back before. */
 int bus_call_async(struct bus *bus, sd_bus_message *call, sd_bus_message_handler_t fn, void *userdata, sd_bus_slot **ret_slot);
 /* The same as bus_call(), reported. */

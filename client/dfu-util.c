@@ -180,7 +180,7 @@ static int wait_for_news(struct job *job, uint64_t deadline)
 {
         uint64_t t;
 
-        for (job->news = false; !job->news;) {
+        for (job->news = false; !job->news && !job->interrupted && !job->lost;) {
                 t = now();
                 if (t >= deadline)
                         return fail(EX_IOERR, "It did not come, or did not go on, for %u seconds.", job->options.timeout);
@@ -319,10 +319,12 @@ static void say_opened(const struct job *job, const struct camera *camera)
 static int call(struct job *job, sd_bus_message *message, sd_bus_message **ret_reply)
 {
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        enum exit_code code = bus_call(job->bus, message, &error, ret_reply);
+        enum exit_code code = bus_call_until(job->bus, message, &job->interrupted, &error, ret_reply);
 
         if (code == EXIT_DONE)
                 return EX_OK;
+        if (code == EXIT_INTERRUPTED)
+                return fail(128 + SIGINT, "Interrupted, before the daemon had answered.");
         if (job->asking && code == EXIT_NO_DAEMON && (!error.name || strcmp(error.name, SD_BUS_ERROR_TIMEOUT) != 0))
                 return LOST;
         if (job->asking && error.name && strcmp(error.name, BUS_NAME ".Error.UpdateOpen") == 0) {
@@ -550,12 +552,14 @@ static int ask(struct job *job, const char *path, const struct wish *wish, char 
                 }
                 if (code != LOST && code != OTHER_UPDATE)
                         return code;
-                do {
+                while (code == LOST ? !job->reloaded : code == OTHER_UPDATE) {
                         int waited = wait_for_news(job, deadline);
 
                         if (waited != EX_OK)
                                 return waited;
-                } while (code == LOST && !job->reloaded);
+                        if (code == OTHER_UPDATE)
+                                break;
+                }
         }
 }
 
@@ -592,7 +596,7 @@ static void catch_bootloader(struct job *job, const char *path)
         if (r >= 0)
                 r = sd_bus_message_append(message, "a{sv}", 0);
         if (r >= 0)
-                (void)bus_call(job->bus, message, &error, &reply);      /* what is asked for next says what is wrong */
+                (void)bus_call_until(job->bus, message, &job->interrupted, &error, &reply);     /* what is asked for next says what is wrong */
 }
 
 /* --- download: into the bootloader's partitions --- */

@@ -17,6 +17,8 @@
  *   error|METHOD|NAME|MESSAGE         METHOD fails from now on; METHOD alone: no more
  *   refuse|BOARD|PARTITION|NAME|MESSAGE   AddFirmware fails for these
  *   hang|METHOD, die|METHOD, garbage|METHOD, types|METHOD (right shape, wrong types)
+ *   keep|METHOD                       Camera.METHOD is answered by "now"
+ *   tell|METHOD                       of a method that the bus library answers: that it was called is told
  *   release, own                      the bus name
  *   nothing                           is only answered, after all calls that came before
  *   quit
@@ -66,7 +68,7 @@ struct object {
         sd_bus_slot *slot;
 };
 
-enum trick { TRICK_ERROR, TRICK_HANG, TRICK_DIE, TRICK_GARBAGE, TRICK_TYPES };
+enum trick { TRICK_ERROR, TRICK_HANG, TRICK_DIE, TRICK_GARBAGE, TRICK_TYPES, TRICK_KEEP, TRICK_TELL };
 
 struct rule {
         enum trick trick;
@@ -101,6 +103,7 @@ static struct mock {
         struct plan_line plan[ENTRIES_MAX];
         size_t n_plan;
         char *answer[3];
+        sd_bus_message *kept;
         char input[65536];
         size_t n_input;
 } mock;
@@ -189,6 +192,9 @@ static int on_camera_call(sd_bus_message *m, void *userdata, sd_bus_error *error
                 must(sd_bus_message_peek_type(m, &type, &contents), "type");
                 if (strcmp(contents, "s") == 0) {
                         must(sd_bus_message_read(m, "v", "s", &text), "value");
+                } else if (strcmp(contents, "h") == 0) {
+                        must(sd_bus_message_read(m, "v", "h", &flag), "value");
+                        text = "file";
                 } else {
                         must(sd_bus_message_read(m, "v", "b", &flag), "value");
                         text = flag ? "yes" : "no";
@@ -510,6 +516,11 @@ static int on_any_message(sd_bus_message *m, void *userdata, sd_bus_error *error
                         return 1;
                 case TRICK_DIE:
                         _exit(1);
+                case TRICK_KEEP:
+                        mock.kept = sd_bus_message_ref(m);
+                        return 1;
+                case TRICK_TELL:
+                        return 0;
                 case TRICK_GARBAGE:
                 case TRICK_TYPES:
                         must(reply_garbage(m, rule->trick == TRICK_TYPES), "garbage");
@@ -664,6 +675,13 @@ static void command_refuse(char **f, size_t n)
         copy(refusal->message, sizeof(refusal->message), f[4]);
 }
 
+static void command_now(void)
+{
+        must(mock.kept ? 0 : -ENOENT, "nothing is kept");
+        must(on_camera_call(mock.kept, NULL, NULL), "now");
+        mock.kept = sd_bus_message_unref(mock.kept);
+}
+
 static void command(char *line)
 {
         char *f[FIELDS_MAX + 1] = { NULL };
@@ -691,6 +709,12 @@ static void command(char *line)
                 command_trick(TRICK_GARBAGE, f, n);
         else if (strcmp(f[0], "types") == 0)
                 command_trick(TRICK_TYPES, f, n);
+        else if (strcmp(f[0], "keep") == 0)
+                command_trick(TRICK_KEEP, f, n);
+        else if (strcmp(f[0], "now") == 0)
+                command_now();
+        else if (strcmp(f[0], "tell") == 0)
+                command_trick(TRICK_TELL, f, n);
         else if (strcmp(f[0], "refuse") == 0)
                 command_refuse(f, n);
         else if (strcmp(f[0], "release") == 0)
