@@ -150,8 +150,10 @@ static void on_news(void *userdata, enum bus_change change, const struct camera 
                 job->lost = true;
         if (change == BUS_RELOADED)
                 job->reloaded = true;
-        if (change == BUS_DAEMON_GONE)
+        if (change == BUS_DAEMON_GONE) {
+                job->reloaded = false;
                 client_note(&job->client, "The daemon camrescued is gone; waiting for it to come back.");
+        }
 }
 
 static int on_signal(sd_event_source *source, const struct signalfd_siginfo *info, void *userdata)
@@ -671,21 +673,21 @@ static int write_partition(struct job *job, const struct camera *camera, const s
         /* It would be gone in 1.5 s, and what is sent now may take a slow disk longer to keep. */
         if (strcmp(camera->state, "passing") == 0)
                 catch_bootloader(job, path);
-        code = update_camera(job, path, partition, &update, &current);
-        if (code == EX_OK && current) {
-                /* So the daemon remembers; what is asked for is that it stands there. */
-                code = hold(job, path);
-                free(take_ptr(update));
-                if (code == EX_OK)
-                        code = update_camera(job, path, partition, &update, &current);
-                if (code == EX_OK && current)
-                        code = fail(EX_IOERR, "The camera left its bootloader before it could be read.");
-        }
-        while (code == EX_OK && (code = follow_update(job, update)) == LOST) {
-                job->reloaded = false;
+        do {
                 free(take_ptr(update));
                 code = update_camera(job, path, partition, &update, &current);
-        }
+                if (code == EX_OK && current) {
+                        /* So the daemon remembers; what is asked for is that it stands there. */
+                        code = hold(job, path);
+                        free(take_ptr(update));
+                        if (code == EX_OK)
+                                code = update_camera(job, path, partition, &update, &current);
+                        if (code == EX_OK && current)
+                                code = fail(EX_IOERR, "The camera left its bootloader before it could be read.");
+                }
+                if (code == EX_OK)
+                        code = follow_update(job, update);
+        } while (code == LOST);
         return code;
 }
 
