@@ -536,6 +536,33 @@ static int ask_once(struct job *job, const char *path, const struct wish *wish, 
         return *ret_update && *ret_action && *ret_text ? EX_OK : fail(EX_OSERR, "Out of memory.");
 }
 
+/* Until this camera's update has ended, or was never there.  Each time it is asked is one more question of polkit's, perhaps with a password. */
+static int wait_for_other(struct job *job, const char *path, uint64_t deadline)
+{
+        const struct camera *camera;
+        int code;
+
+        /* What is known here may be a moment older than the answer. */
+        if (bus_reload(job->bus) < 0)
+                return fail(EX_UNAVAILABLE, "The connection to the bus was lost.");
+        job->reloaded = false;
+        do {
+                code = wait_for_news(job, deadline);
+                camera = bus_camera(job->bus, path);
+        } while (code == EX_OK && (!job->reloaded || (camera && update_is_open(bus_camera_update(job->bus, camera)))));
+        return code;
+}
+
+/* It answers again. */
+static int wait_for_daemon(struct job *job, uint64_t deadline)
+{
+        int code = EX_OK;
+
+        while (code == EX_OK && !job->reloaded)
+                code = wait_for_news(job, deadline);
+        return code;
+}
+
 /* An update that is being carried out, the daemon's own perhaps, is waited for; and a daemon that died before it answered. */
 static int ask(struct job *job, const char *path, const struct wish *wish, char **ret_update, bool *ret_current)
 {
@@ -552,16 +579,12 @@ static int ask(struct job *job, const char *path, const struct wish *wish, char 
                         *ret_update = take_ptr(update);
                         return EX_OK;
                 }
-                if (code != LOST && code != OTHER_UPDATE)
+                if (code == OTHER_UPDATE)
+                        code = wait_for_other(job, path, deadline);
+                else if (code == LOST)
+                        code = wait_for_daemon(job, deadline);
+                if (code != EX_OK)
                         return code;
-                while (code == LOST ? !job->reloaded : code == OTHER_UPDATE) {
-                        int waited = wait_for_news(job, deadline);
-
-                        if (waited != EX_OK)
-                                return waited;
-                        if (code == OTHER_UPDATE)
-                                break;
-                }
         }
 }
 
