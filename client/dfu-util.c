@@ -464,6 +464,8 @@ static void give_up(struct job *job, const char *path)
         while (!(update = bus_update(job->bus, path)) && !job->lost && now() < patience)
                 if (sd_event_run(bus_event(job->bus), SECONDS / 10) < 0)
                         break;
+        if (!update)
+                client_note(&job->client, "It could not be cancelled, because camrescued is not there; it may be done when that is back.");
         if (!update || !update_is_open(update))
                 return;
         if (update->attempt > 0)
