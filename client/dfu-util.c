@@ -34,6 +34,8 @@
 #define BAR 25
 #define FILESYSTEM_ZEROS 4096
 #define READ_PART ((size_t)512 << 10)
+#define HOLD_TO_READ (300 * SECONDS)
+#define HOLD_MAX (86400 * SECONDS)      /* the daemon's */
 #define DIGEST_ID_SIZE (7 + DIGEST_HEX_SIZE)
 
 struct job {
@@ -49,6 +51,9 @@ struct job {
         bool said_other;                /* that another update is waited for */
         bool said_several;              /* that more than one could be meant */
         bool asking;                    /* a call that may have to be made again: that it is so is not reported */
+        bool updating;                  /* ... for which another update is waited for */
+        bool quiet;                     /* a call of which nothing is said: what goes before or comes after says what is wrong */
+        bool holds;                     /* its bootloader is held, or to be held, because of us */
         unsigned shown;                 /* percents; to be told once */
         bool bar;
         int memfd;                      /* the same, sealed */
@@ -325,11 +330,13 @@ static int call(struct job *job, sd_bus_message *message, sd_bus_message **ret_r
 
         if (code == EXIT_DONE)
                 return EX_OK;
+        if (job->quiet)
+                return code_of(code);
         if (code == EXIT_INTERRUPTED)
                 return fail(128 + SIGINT, "Interrupted, before the daemon had answered.");
         if (job->asking && code == EXIT_NO_DAEMON && (!error.name || strcmp(error.name, SD_BUS_ERROR_TIMEOUT) != 0))
                 return LOST;
-        if (job->asking && error.name && strcmp(error.name, BUS_NAME ".Error.UpdateOpen") == 0) {
+        if (job->updating && error.name && strcmp(error.name, BUS_NAME ".Error.UpdateOpen") == 0) {
                 if (!job->said_other)
                         client_note(&job->client, "%s", error.message);
                 job->said_other = true;
@@ -523,11 +530,11 @@ static int ask_once(struct job *job, const char *path, const struct wish *wish, 
 
         if (!file)
                 return fail(EX_OSERR, "Out of memory.");
-        job->asking = true;
+        job->asking = job->updating = true;
         job->reloaded = false;
         code = call_camera(job, path, wish->method, &reply, "image", "h", job->memfd, "partition", "s", wish->partition, "file", "s",
                            file, "board", "s", wish->board, "romfs", "b", wish->romfs, "erase-filesystem", "b", wish->erase, "stay", "b", wish->stay, NULL);
-        job->asking = false;
+        job->asking = job->updating = false;
         if (code != EX_OK)
                 return code;
         if (sd_bus_message_read(reply, "oss", &update, &action, &text) < 0)
@@ -579,6 +586,7 @@ static int ask(struct job *job, const char *path, const struct wish *wish, char 
                         if (!*ret_current && strcmp(action, "update") != 0 && strcmp(action, "queued") != 0)
                                 return fail(EX_NOPERM, "%s", text);
                         *ret_update = take_ptr(update);
+                        job->holds = job->holds && *ret_current;        /* an update ends a hold */
                         return EX_OK;
                 }
                 if (code == OTHER_UPDATE)
@@ -592,38 +600,64 @@ static int ask(struct job *job, const char *path, const struct wish *wish, char 
 
 /* --- holding: state "held" --- */
 
-static int hold(struct job *job, const char *path)
+static int call_hold(struct job *job, const char *path)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *reply = NULL;
-        uint64_t deadline = new_deadline(job);
-        _cleanup_free_ char *said = NULL;
-        int code = call_camera(job, path, "HoldInBootloader", &reply, NULL);
+        const struct camera *camera = bus_camera(job->bus, path);
+        bool before = camera && strcmp(camera->state, "held") == 0;
+        int code;
 
-        while (code == EX_OK) {
-                const struct camera *camera = bus_camera(job->bus, path);
-
-                if (camera && strcmp(camera->state, "held") == 0)
-                        return EX_OK;
-                if (camera && *camera->advice && (!said || strcmp(said, camera->advice) != 0)) {
-                        client_note(&job->client, "%s", camera->advice);
-                        free(said);
-                        said = strdup(camera->advice);
-                }
-                code = wait_for_news(job, deadline);
-        }
+        job->reloaded = false;
+        code = call_camera(job, path, "HoldInBootloader", &reply, "timeout", "t", MIN(job->options.timeout * SECONDS + HOLD_TO_READ, HOLD_MAX), NULL);
+        job->holds = job->holds || (code == EX_OK && !before);
         return code;
 }
 
+/* A daemon that went has forgotten it: it is asked once more. */
+static int hold(struct job *job, const char *path)
+{
+        uint64_t deadline = new_deadline(job);
+        _cleanup_free_ char *said = NULL;
+        int code;
+
+        do {
+                job->asking = true;
+                code = call_hold(job, path);
+                job->asking = false;
+                if (code == LOST)
+                        code = wait_for_daemon(job, deadline);
+                while (code == EX_OK && !job->reloaded) {
+                        const struct camera *camera = bus_camera(job->bus, path);
+
+                        if (camera && strcmp(camera->state, "held") == 0)
+                                return EX_OK;
+                        if (camera && *camera->advice && (!said || strcmp(said, camera->advice) != 0)) {
+                                client_note(&job->client, "%s", camera->advice);
+                                free(said);
+                                said = strdup(camera->advice);
+                        }
+                        code = wait_for_news(job, deadline);
+                }
+        } while (code == EX_OK);
+        return code;
+}
+
+/* It would be gone in 1.5 s, and what is sent now may take a slow disk longer to keep. */
 static void catch_bootloader(struct job *job, const char *path)
 {
-        _cleanup_(sd_bus_message_unrefp) sd_bus_message *message = NULL, *reply = NULL;
-        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
-        int r = bus_new_call(job->bus, path, BUS_CAMERA, "HoldInBootloader", &message);
+        job->quiet = true;
+        (void)call_hold(job, path);
+        job->quiet = false;
+}
 
-        if (r >= 0)
-                r = sd_bus_message_append(message, "a{sv}", 0);
-        if (r >= 0)
-                (void)bus_call_until(job->bus, message, &job->interrupted, &error, &reply);     /* what is asked for next says what is wrong */
+/* What came to nothing leaves no camera in its bootloader; whose firmware is incomplete stays there, by the daemon's rules. */
+static void let_go(struct job *job, const char *path)
+{
+        if (!job->holds)
+                return;
+        job->quiet = true;
+        (void)call_plain(job, path, BUS_CAMERA, "Release", /* options= */ true);
+        job->holds = job->quiet = false;
 }
 
 /* --- download: into the bootloader's partitions --- */
@@ -651,13 +685,18 @@ static int check_partition(const struct job *job, const struct board *board, con
         }
 }
 
-static int choose_partition(const struct job *job, const struct board *board, const struct layout *layout, const struct partition **ret)
+static int no_partition(const struct job *job, const struct board *board)
 {
         if (!job->options.alt)
                 return fail(EX_USAGE, "Name the partition: -a NAME, see -l.");
-        *ret = dfu_partition(layout, job->options.alt);
+        return fail(EX_IOERR, "The bootloader of an %s has no partition %s.", board->name, job->options.alt);
+}
+
+static int choose_partition(const struct job *job, const struct board *board, const struct layout *layout, const struct partition **ret)
+{
+        *ret = job->options.alt ? dfu_partition(layout, job->options.alt) : NULL;
         if (!*ret)
-                return fail(EX_IOERR, "The bootloader of an %s has no partition %s.", board->name, job->options.alt);
+                return no_partition(job, board);
         return job->options.action == DFU_ACTION_DOWNLOAD ? check_partition(job, board, *ret) : EX_OK;
 }
 
@@ -695,7 +734,6 @@ static int write_partition(struct job *job, const struct camera *camera, const s
                 if (code != EX_OK)
                         return code;
         }
-        /* It would be gone in 1.5 s, and what is sent now may take a slow disk longer to keep. */
         if (strcmp(camera->state, "passing") == 0)
                 catch_bootloader(job, path);
         do {
@@ -713,6 +751,8 @@ static int write_partition(struct job *job, const struct camera *camera, const s
                 if (code == EX_OK)
                         code = follow_update(job, update);
         } while (code == LOST);
+        if (code != EX_OK)
+                let_go(job, path);
         return code;
 }
 
@@ -923,6 +963,15 @@ static int save_flash(struct job *job, const char *path, const struct partition 
         return EX_OK;
 }
 
+/* In one of its layouts: which one it has only its bootloader shows. */
+static bool has_partition(const struct job *job, const struct board *board)
+{
+        for (size_t i = 0; job->options.alt && i < board->n_layouts; i++)
+                if (dfu_partition(&board->layouts[i], job->options.alt))
+                        return true;
+        return false;
+}
+
 static int read_partition(struct job *job, FILE *to)
 {
         const struct partition *partition;
@@ -939,19 +988,22 @@ static int read_partition(struct job *job, FILE *to)
         path = strdup(camera->path);
         if (!board || !path)
                 return fail(EX_IOERR, "It is not known which board that is.");
+        /* What makes no sense restarts no camera. */
+        if (!has_partition(job, board))
+                return no_partition(job, board);
         say_opened(job, camera);
         code = hold(job, path);
-        if (code != EX_OK)
-                return code;
         camera = bus_camera(job->bus, path);
-        if (!camera || !dfu_device_read(camera, &job->boards, &device) || !device.layout)
-                return fail(EX_IOERR, "It has left its bootloader.");
-        code = choose_partition(job, board, device.layout, &partition);
-        if (code != EX_OK)
-                return code;
-        code = save_flash(job, path, partition, to);
+        if (code == EX_OK && (!camera || !dfu_device_read(camera, &job->boards, &device) || !device.layout))
+                code = fail(EX_IOERR, "It has left its bootloader.");
+        if (code == EX_OK)
+                code = choose_partition(job, board, device.layout, &partition);
+        if (code == EX_OK)
+                code = save_flash(job, path, partition, to);
         if (code == EX_OK && job->options.reset)
                 code = call_plain(job, path, BUS_CAMERA, "Release", /* options= */ true);
+        else if (code != EX_OK)
+                let_go(job, path);
         return code;
 }
 
@@ -963,6 +1015,8 @@ static int upload_flash(struct job *job)
 
         if (wants_rom(job))
                 return fail(EX_NOPERM, "In ROM DFU mode nothing is read out.");
+        if (!job->options.alt)
+                return no_partition(job, NULL);
         to = fopen(path, "wxe");
         if (!to)
                 return fail(EX_CANTCREAT, "Cannot open file %s for writing: %s", path, strerror(errno));
