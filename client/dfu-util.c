@@ -710,13 +710,18 @@ static int update_camera(struct job *job, const char *path, const struct partiti
         return ask(job, path, &wish, ret_update, ret_current);
 }
 
+/* By the name that was given, and by what that leads to: both may say something. */
 static int check_folder(const struct job *job, const struct board *board)
 {
+        _cleanup_free_ char *path = realpath(job->options.file, NULL);
+        const char *const names[] = { job->options.file, path };
         char folder[IMAGE_BOARD_SIZE];
 
-        image_folder_board(job->options.file, folder);
-        if (*folder && strcasecmp(folder, board->id) != 0)
-                return fail(EX_DATAERR, "%s lies in the folder of %s, and this is an %s.", job->options.file, folder, board->id);
+        for (size_t i = 0; i < ELEMENTSOF(names) && names[i]; i++) {
+                image_folder_board(names[i], folder);
+                if (*folder && strcasecmp(folder, board->id) != 0)
+                        return fail(EX_DATAERR, "%s lies in the folder of %s, and this is an %s.", job->options.file, folder, board->id);
+        }
         return EX_OK;
 }
 
