@@ -20,10 +20,12 @@
 #define DEPTH_MAX 6
 #define PLACES_MAX 32
 #define PROGRAM_MAX (64 << 20)
+#define OUR_NAME "camrescue-dfu-util"
 
 enum place_kind {
         PLACE_THEIRS,                   /* a dfu-util, as the IDE brought it */
         PLACE_OURS,                     /* a link to us, and theirs is beside it */
+        PLACE_OTHERS,                   /* the same, to one of us that stands, or stood, elsewhere */
 };
 
 struct place {
@@ -73,15 +75,19 @@ static bool looks_like_dfu_util(int directory, const char *name)
         return size > SELFMAG && memcmp(bytes, ELFMAG, SELFMAG) == 0 && memmem(bytes, size, "dfu-util", 8) != NULL;
 }
 
-static bool is_link_to(int directory, const char *name, const char *program)
+/* Whether it is there does not matter: it may have been removed, or built anew elsewhere. */
+static bool is_link_to_us(int directory, const char *name, const char *program, enum place_kind *ret)
 {
         char target[4096];
         ssize_t n = readlinkat(directory, name, target, sizeof(target) - 1);
+        const char *base;
 
         if (n < 0)
                 return false;
         target[n] = '\0';
-        return strcmp(target, program) == 0;
+        base = strrchr(target, '/');
+        *ret = strcmp(target, program) == 0 ? PLACE_OURS : PLACE_OTHERS;
+        return *ret == PLACE_OURS || strcmp(base ? base + 1 : target, OUR_NAME) == 0;
 }
 
 /* What stands in PLATFORM/dfu-util.  -ENOENT: nothing; -EINVAL: something else, reported. */
@@ -93,11 +99,9 @@ static int look_at(struct places *places, int fd, const char *path)
 
         if (fstatat(fd, "dfu-util", &st, AT_SYMLINK_NOFOLLOW) < 0)
                 return -ENOENT;
-        if (is_link_to(fd, "dfu-util", places->program) && looks_like_dfu_util(fd, DFU_INSTALL_ASIDE))
-                kind = PLACE_OURS;
-        else if (looks_like_dfu_util(fd, "dfu-util"))
+        if (looks_like_dfu_util(fd, "dfu-util"))
                 kind = PLACE_THEIRS;
-        else {
+        else if (!is_link_to_us(fd, "dfu-util", places->program, &kind) || !looks_like_dfu_util(fd, DFU_INSTALL_ASIDE)) {
                 (void)fprintf(stderr, "camrescue-dfu-util: %s/dfu-util does not look like a dfu-util: nothing was changed.\n", path);
                 return -EINVAL;
         }
@@ -165,8 +169,8 @@ static int find_all(const char *directory, const char *program, struct places *p
         return r;
 }
 
-/* Theirs gets a second name, and the link takes the first one: at no time is there none. */
-static int install_one(const char *directory, const char *program)
+/* Theirs gets a second name, if it has not got it, and the link takes the first one: at no time is there none. */
+static int install_one(const char *directory, const char *program, bool theirs)
 {
         static const char new_link[] = ".dfu-util.camrescue-new";
         _cleanup_close_ int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -178,9 +182,9 @@ static int install_one(const char *directory, const char *program)
         if (symlinkat(program, fd, new_link) < 0)
                 return -errno;
         /* An older one beside it is of an IDE that has brought a new one since. */
-        if (unlinkat(fd, DFU_INSTALL_ASIDE, 0) < 0 && errno != ENOENT)
+        if (theirs && unlinkat(fd, DFU_INSTALL_ASIDE, 0) < 0 && errno != ENOENT)
                 r = -errno;
-        if (r >= 0 && linkat(fd, "dfu-util", fd, DFU_INSTALL_ASIDE, 0) < 0)
+        if (r >= 0 && theirs && linkat(fd, "dfu-util", fd, DFU_INSTALL_ASIDE, 0) < 0)
                 r = -errno;
         if (r >= 0 && renameat(fd, new_link, fd, "dfu-util") < 0)
                 r = -errno;
@@ -205,10 +209,10 @@ static int change_all(const char *directory, const char *program, FILE *to, bool
 
         for (size_t i = 0; r >= 0 && i < places.n; i++) {
                 const struct place *place = &places.places[i];
-                bool already = (place->kind == PLACE_OURS) == install;
+                bool already = place->kind == (install ? PLACE_OURS : PLACE_THEIRS);
 
                 if (!already)
-                        r = install ? install_one(place->directory, program) : uninstall_one(place->directory);
+                        r = install ? install_one(place->directory, program, place->kind == PLACE_THEIRS) : uninstall_one(place->directory);
                 if (r < 0)
                         (void)fprintf(stderr, "camrescue-dfu-util: %s/dfu-util: %s.\n", place->directory, strerror(-r));
                 else if (install)
