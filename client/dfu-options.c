@@ -29,13 +29,14 @@ const char dfu_options_help[] =
 "  -w --wait               wait for the camera\n"
 "     --timeout SECONDS    how long, and for an update that does not go on: 900\n"
 "  -R --reset              leave its bootloader afterwards\n"
-"  -c -i -t -Z -E -v       are taken, and nothing follows from them\n"
+"  -c 1 -i 0 -t -Z -E -v   are taken, and nothing follows from them\n"
 "  -h --help   -V --version\n"
 "     --install-into DIR   in place of the dfu-util of an IDE in DIR\n"
 "     --uninstall-from DIR that one again\n"
 "\n"
 "Exit: 0 done and verified, 64 usage, 65 file, 66 no such file, 69 no daemon,\n"
-"73 cannot write the file, 74 failed or no such camera, 77 refused.\n";
+"71, 72 this system, 73 cannot write the file, 74 failed or no such camera,\n"
+"76 no sense in an answer, 77 refused, 130 interrupted.\n";
 
 struct parser {
         struct dfu_options *options;
