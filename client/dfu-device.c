@@ -2,12 +2,15 @@
 /* Cameras as dfu-util shows devices: see dfu-device.h. */
 
 #include <ctype.h>
+#include <dirent.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
 #include "base/cleanup.h"
 #include "client/dfu-device.h"
+
+#define DEVICES "/sys/bus/usb/devices"
 
 /* One attribute, without its line's end.  Bytes read, 0: it is not there. */
 static size_t read_attribute(const char *port, const char *name, void *buffer, size_t size)
@@ -16,7 +19,7 @@ static size_t read_attribute(const char *port, const char *name, void *buffer, s
         FILE *file;
         size_t n;
 
-        if (strchr(port, '/') || (size_t)snprintf(path, sizeof(path), "/sys/bus/usb/devices/%s%s", port, name) >= sizeof(path))
+        if (strchr(port, '/') || (size_t)snprintf(path, sizeof(path), DEVICES "/%s%s", port, name) >= sizeof(path))
                 return 0;
         file = fopen(path, "re");
         if (!file)
@@ -116,6 +119,37 @@ bool dfu_device_matches(const struct dfu_device *device, const struct dfu_option
         if (options->devnum >= 0 && (unsigned)options->devnum != device->devnum)
                 return false;
         return dfu_camera_matches(device->camera, options);
+}
+
+bool dfu_is_foreign(const struct board_list *boards, uint16_t vendor, uint16_t product)
+{
+        enum usb_role role = board_classify(boards, vendor, product, NULL);
+
+        return role != USB_ROLE_BOOTLOADER && role != USB_ROLE_ROM_DFU && (vendor != DFU_ROM_VENDOR || product != DFU_ROM_PRODUCT);
+}
+
+size_t dfu_find_foreign(const struct board_list *boards, struct dfu_id *ids, size_t max)
+{
+        DIR *directory = opendir(DEVICES);
+        struct dirent *entry;
+        size_t n = 0;
+
+        while (directory && n < max && (entry = readdir(directory))) {
+                struct dfu_id id = { 0, 0 };
+                bool known = false;
+
+                if (!isdigit((unsigned char)entry->d_name[0]) || strchr(entry->d_name, ':') || count_alts(entry->d_name) == 0)
+                        continue;
+                id.vendor = (uint16_t)read_number(entry->d_name, "/idVendor", 16);
+                id.product = (uint16_t)read_number(entry->d_name, "/idProduct", 16);
+                for (size_t i = 0; i < n; i++)
+                        known = known || (ids[i].vendor == id.vendor && ids[i].product == id.product);
+                if (!known && dfu_is_foreign(boards, id.vendor, id.product))
+                        ids[n++] = id;
+        }
+        if (directory)
+                (void)closedir(directory);
+        return n;
 }
 
 const struct partition *dfu_partition(const struct layout *layout, const char *alt)

@@ -28,6 +28,10 @@ struct dfu_device {
         char rom_name[128];             /* of alternate setting 0 */
 };
 
+struct dfu_id {
+        uint16_t vendor, product;
+};
+
 /* Is it in DFU mode now, whichever?  False also if it has left meanwhile. */
 bool dfu_device_read(const struct camera *camera, const struct board_list *boards, struct dfu_device *ret);
 void dfu_device_print(const struct dfu_device *device, FILE *to);
@@ -35,5 +39,9 @@ void dfu_device_print(const struct dfu_device *device, FILE *to);
 bool dfu_camera_matches(const struct camera *camera, const struct dfu_options *options);
 /* So is its id. */
 bool dfu_device_matches(const struct dfu_device *device, const struct dfu_options *options);
+/* No camera that the daemon can have in a DFU mode shows this id in it. */
+bool dfu_is_foreign(const struct board_list *boards, uint16_t vendor, uint16_t product);
+/* Such devices that are there now, by what sysfs says of them; each id once, max at most.  How many. */
+size_t dfu_find_foreign(const struct board_list *boards, struct dfu_id *ids, size_t max);
 /* Which partition of the layout a number or name means; NULL: none. */
 const struct partition *dfu_partition(const struct layout *layout, const char *alt);

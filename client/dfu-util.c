@@ -24,6 +24,7 @@
 #include "client/client.h"
 #include "client/describe.h"
 #include "client/dfu-device.h"
+#include "client/dfu-foreign.h"
 #include "client/dfu-install.h"
 #include "client/dfu-options.h"
 #include "client/image-name.h"
@@ -40,6 +41,7 @@
 
 struct job {
         struct client client;
+        const char *program;            /* by which it was run */
         struct dfu_options options;
         struct board_list boards;
         struct bus *bus;
@@ -1054,6 +1056,7 @@ static int list(struct job *job)
                 if (dfu_device_read(bus_nth_camera(job->bus, i), &job->boards, &device) && dfu_device_matches(&device, &job->options))
                         dfu_device_print(&device, stdout);
         }
+        dfu_foreign_list(job->program, &job->options, &job->boards, stdout);
         return EX_OK;
 }
 
@@ -1086,6 +1089,16 @@ static int install(const struct dfu_options *options)
         return r >= 0 ? EX_OK : r == -ENOENT ? EX_NOINPUT : r == -EINVAL ? EX_DATAERR : EX_IOERR;
 }
 
+static int become_theirs(const struct dfu_options *options, char **argv)
+{
+        int r = dfu_foreign_become(argv);
+
+        if (r != -ENOENT)
+                return fail(EX_OSERR, "The dfu-util beside this one does not run: %s.", strerror(-r));
+        return fail(EX_USAGE, "%04x:%04x is no camera that camrescued works on, and there is no %s beside this program, which might know it.",
+                    options->vendor, options->product, DFU_INSTALL_ASIDE);
+}
+
 /* Its first line is what programs look at. */
 static void print_version(void)
 {
@@ -1096,7 +1109,7 @@ static void print_version(void)
 int main(int argc, char **argv)
 {
         const char *boards = getenv("CAMRESCUE_BOARDS");
-        struct job job = { .memfd = -1, .client = { .verb = "dfu-util", .bus_address = getenv("CAMRESCUE_BUS_ADDRESS") } };
+        struct job job = { .memfd = -1, .program = argv[0], .client = { .verb = "dfu-util", .bus_address = getenv("CAMRESCUE_BUS_ADDRESS") } };
         char problem[256];
         int code;
 
@@ -1107,13 +1120,17 @@ int main(int argc, char **argv)
                 return fputs(dfu_options_help, stdout) < 0 || fflush(stdout) != 0 ? EX_IOERR : EX_OK;
         if (job.options.action == DFU_ACTION_INSTALL || job.options.action == DFU_ACTION_UNINSTALL)
                 return install(&job.options);
-        print_version();
-        if (job.options.action == DFU_ACTION_VERSION)
+        if (job.options.action == DFU_ACTION_VERSION) {
+                print_version();
                 return EX_OK;
-        if (job.client.bus_address && !*job.client.bus_address)
-                job.client.bus_address = NULL;
+        }
         if (board_list_load(&job.boards, boards && *boards ? boards : BOARDS_DIRECTORY) < 0)
                 return fail(EX_OSFILE, "What is known of boards cannot be read.");
+        if (job.options.has_id && dfu_is_foreign(&job.boards, job.options.vendor, job.options.product))
+                return become_theirs(&job.options, argv);
+        print_version();
+        if (job.client.bus_address && !*job.client.bus_address)
+                job.client.bus_address = NULL;
         code = job.options.action == DFU_ACTION_DOWNLOAD ? read_file(&job) : EX_OK;
         if (code == EX_OK && job.options.action == DFU_ACTION_DOWNLOAD)
                 code = seal_image(&job);
