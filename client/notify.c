@@ -228,9 +228,10 @@ static bool awaits_go(const struct camera *camera)
         return (camera->attached && strcmp(camera->state, "asking") == 0) || strcmp(camera->state, "silent") == 0;
 }
 
+/* What is overwritten may be somebody's own. */
 static bool go_replaces(const struct camera *camera)
 {
-        return strstr(camera->advice, "--replace-unknown") != NULL;
+        return strcmp(camera->diagnosis, "unknown-firmware") == 0;
 }
 
 /* The word was taken.  Is it for a hand to go on? */
