@@ -395,17 +395,14 @@ static void a_record_in_pieces(void **unused)
 
         (void)unused;
         begin(b);
-        for (int half = 0; half < 2; half++) {
-                assert_true(write(b->fd, line + half * 30, half ? (size_t)n - 30 : 30) > 0);
-                if (half == 0) {
-                        /* A whole record before the rest would be another line. */
-                        timer_set(&b->deadline, 250 * MSEC);
-                        (void)loop_run(b->loop);
-                        assert_string_equal(b->told, "");
-                        b->timeout = false;
-                }
-        }
-        run_until(b, "1-4.2 gave up");
+        /* What stands before the half is told when all is read, and the half is, too. */
+        put(b, 0, "usb usb1-port1: unable to enumerate USB device");
+        assert_int_equal(write(b->fd, line, 30), 30);
+        run_until(b, "gave up");
+        assert_string_equal(b->told, "1-1 gave up 1");
+        assert_int_equal(write(b->fd, line + 30, (size_t)n - 30), n - 30);
+        run_until(b, "gave up");
+        assert_string_equal(b->told, "1-4.2 gave up 1");
         bench_free(b);
 }
 
@@ -422,13 +419,13 @@ static void garbage_and_floods_are_survived(void **unused)
                         garbage[i] = round < 5 ? 'x' : (char)(rand() % 256);    /* the first: a line of 20 KiB */
                 (void)!write(b->fd, garbage, sizeof(garbage));
         }
-        (void)!write(b->fd, "\n", 1);
+        assert_int_equal(write(b->fd, "\n", 1), 1);
+        /* It is told when all was read. */
+        put(b, 0, "usb usb1-port1: unable to enumerate USB device");
         /* The pipe is full by now, so what comes behind it is written when it was read. */
         for (int i = 0; i < 100; i++)
                 (void)!write(b->fd, "6,1,2,-;audit: nothing\n", 23);
-        timer_set(&b->deadline, 500 * MSEC);
-        (void)loop_run(b->loop);
-        b->timeout = false;
+        run_until(b, "1-1 gave up");
         put(b, 0, "usb 1-4-port2: unable to enumerate USB device");
         run_until(b, "1-4.2 gave up");
         bench_free(b);
