@@ -9,8 +9,9 @@
  *                                              MEMBER: Get, GetManagedObjects, ListFirmware, mixed
  *     hostile ADDRESS vanish N CALL CAMERA     N connections, each of which asks and is gone before the answer.
  *                                              CALL: GetHistory, Inhibit, ReloadConfig, Update, HoldInBootloader, ReadFlash, Release
- *     hostile ADDRESS audience N N             N clients that read everything and hear every signal, and N that hear, and never read; says
- *                                              "listening", and with each line on its input that those who read do, until it ends
+ *     hostile ADDRESS audience N N CAMERAS     N clients that read everything and hear every signal, and N that hear, and never read; says
+ *                                              "listening", and "heard" when the last that each of those who read was told of so many
+ *                                              cameras is that they run; goes on until its input ends
  *     hostile ADDRESS besiege N                N connections, each with 8 questions that need a permission; says "asked" and stays until its
  *                                              input ends
  *     hostile ADDRESS surge N                  N connections, each of which always has 100 such questions open, whatever the answers are; says
@@ -33,7 +34,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,6 +43,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <systemd/sd-bus.h>
+#include <systemd/sd-event.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -88,6 +89,37 @@ static int must_process(sd_bus *bus)
 
         must(r, "process");
         return r;
+}
+
+static int on_input(sd_event_source *source, int fd, uint32_t events, void *userdata)
+{
+        return sd_event_exit(userdata, 0);
+}
+
+/* For connections that all are to be heard; until the input ends. */
+static sd_event *new_loop(void)
+{
+        sd_event *event = NULL;
+
+        must(sd_event_new(&event), "loop");
+        must(sd_event_add_io(event, NULL, STDIN_FILENO, EPOLLIN, on_input, event), "loop");
+        return event;
+}
+
+/* One that is cut off fails it all. */
+static sd_bus *connect_to_loop(sd_event *event)
+{
+        sd_bus *bus = connect_bus();
+
+        must(sd_bus_set_exit_on_disconnect(bus, 1), "loop");
+        must(sd_bus_attach_event(bus, event, SD_EVENT_PRIORITY_NORMAL), "loop");
+        return bus;
+}
+
+static void say(const char *word)
+{
+        (void)printf("%s\n", word);
+        (void)fflush(stdout);
 }
 
 static sd_bus_message *new_call(sd_bus *bus, const char *path, const char *interface, const char *member)
@@ -391,8 +423,7 @@ static int flood(unsigned n, const char *member)
                                 die("after %u calls: %s", i + 1, strerror(-r));
                 }
         }
-        (void)printf("sent\n");
-        (void)fflush(stdout);
+        say("sent");
         r = read(STDIN_FILENO, &c, 1) < 0;
         sd_bus_flush_close_unref(other);
         sd_bus_close_unref(bus);
@@ -455,8 +486,7 @@ static int besiege(unsigned n)
                 /* The same bus answers this one: the daemon has the questions when it does. */
                 must(sd_bus_call_method(bus, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, ""), "ping");
         }
-        (void)printf("asked\n");
-        (void)fflush(stdout);
+        say("asked");
         return read(STDIN_FILENO, &c, 1) < 0;
 }
 
@@ -464,51 +494,46 @@ static int besiege(unsigned n)
 
 struct surging {
         sd_bus *bus;
-        unsigned open, answered;
+        unsigned answered;
 };
+
+static unsigned n_surging;              /* who has not been answered hundreds of times yet */
+
+static void surge_on(struct surging *s, sd_bus_message_handler_t on_answer)
+{
+        must(sd_bus_call_method_async(s->bus, NULL, SERVICE, ROOT, SERVICE ".Manager", "ReloadConfig", on_answer, s, ""), "send");
+}
 
 static int on_surge_answer(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
         struct surging *s = userdata;
 
-        (void)m;
-        (void)error;
-        s->open--;
-        s->answered++;
+        if (++s->answered == 3 * SURGE_AT_ONCE && --n_surging == 0)
+                say("asked");
+        surge_on(s, on_surge_answer);
         return 0;
 }
 
 static int surge(unsigned n)
 {
         struct surging *all = calloc(n, sizeof(*all));
-        struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
-        bool said = false;
+        sd_event *event = new_loop();
+        int r;
 
         if (!all)
                 die("memory");
-        for (unsigned i = 0; i < n; i++)
-                all[i].bus = connect_bus();
-        while (poll(&input, 1, 0) == 0) {
-                unsigned answered = 0;
-
-                for (unsigned i = 0; i < n; i++) {
-                        for (; all[i].open < SURGE_AT_ONCE; all[i].open++)
-                                must(sd_bus_call_method_async(all[i].bus, NULL, SERVICE, ROOT, SERVICE ".Manager", "ReloadConfig", on_surge_answer,
-                                                              &all[i], ""), "send");
-                        while (must_process(all[i].bus) > 0)
-                                ;
-                        answered += all[i].answered > 3 * SURGE_AT_ONCE;
-                }
-                if (!said && answered == n) {
-                        (void)printf("asked\n");
-                        (void)fflush(stdout);
-                        said = true;
-                }
+        n_surging = n;
+        for (unsigned i = 0; i < n; i++) {
+                all[i].bus = connect_to_loop(event);
+                for (unsigned k = 0; k < SURGE_AT_ONCE; k++)
+                        surge_on(&all[i], on_surge_answer);
         }
+        r = sd_event_loop(event);
         for (unsigned i = 0; i < n; i++)
                 sd_bus_close_unref(all[i].bus);
+        (void)sd_event_unref(event);
         free(all);
-        return 0;
+        return r;
 }
 
 static int outlive(const char *camera)
@@ -521,8 +546,7 @@ static int outlive(const char *camera)
         for (unsigned k = 0; k < QUESTIONS; k++)
                 send_question(bus, camera, SERVICE ".Camera", "Update", "a{sv}");
         must(sd_bus_call_method(bus, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, ""), "ping");
-        (void)printf("asked\n");
-        (void)fflush(stdout);
+        say("asked");
         while (answered < QUESTIONS) {
                 sd_bus_message *message = NULL;
 
@@ -754,51 +778,96 @@ static int hoard(const char *camera, const char *partition, unsigned n)
 
 /* --- audience --- */
 
+#define AUDIENCE_CAMERAS_MAX 32
+
+struct listener {
+        sd_bus *bus;
+        struct {
+                char path[128];
+                bool runs;              /* as it was told last */
+        } cameras[AUDIENCE_CAMERAS_MAX];
+        unsigned n_cameras, n_running;
+        bool heard;
+};
+
+static unsigned n_listening, n_awaited;
+
+/* What the signal says of a camera's state; NULL: nothing. */
+static const char *told_state(sd_bus_message *m)
+{
+        const char *interface, *key, *state;
+
+        if (sd_bus_message_is_signal(m, "org.freedesktop.DBus.Properties", "PropertiesChanged") <= 0)
+                return NULL;
+        must(sd_bus_message_read(m, "s", &interface), "signal");
+        if (strcmp(interface, SERVICE ".Camera") != 0)
+                return NULL;
+        must(sd_bus_message_enter_container(m, 'a', "{sv}"), "signal");
+        while (sd_bus_message_enter_container(m, 'e', "sv") > 0) {
+                must(sd_bus_message_read(m, "s", &key), "signal");
+                if (strcmp(key, "State") == 0) {
+                        must(sd_bus_message_read(m, "v", "s", &state), "signal");
+                        return state;
+                }
+                must(sd_bus_message_skip(m, "v"), "signal");
+                must(sd_bus_message_exit_container(m), "signal");
+        }
+        return NULL;
+}
+
 static int on_news(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-        (void)m;
-        (void)error;
-        ++*(unsigned *)userdata;
+        struct listener *l = userdata;
+        const char *path = sd_bus_message_get_path(m), *state = told_state(m);
+        bool runs = state && strcmp(state, "running") == 0;
+        unsigned i = 0;
+
+        if (!state)
+                return 0;
+        while (i < l->n_cameras && strcmp(l->cameras[i].path, path) != 0)
+                i++;
+        if (i == AUDIENCE_CAMERAS_MAX)
+                die("too many cameras");
+        if (i == l->n_cameras)
+                (void)snprintf(l->cameras[l->n_cameras++].path, sizeof(l->cameras[i].path), "%s", path);
+        l->n_running += runs - l->cameras[i].runs;
+        l->cameras[i].runs = runs;
+        if (!l->heard && l->n_running == n_awaited) {
+                l->heard = true;
+                if (--n_listening == 0)
+                        say("heard");
+        }
         return 0;
 }
 
-static int audience(unsigned n, unsigned n_deaf)
+static int on_nothing(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-        sd_bus **listeners = calloc(n + n_deaf, sizeof(sd_bus *));
-        unsigned heard = 0, ignored = 0;
-        char c;
+        return 0;
+}
+
+static int audience(unsigned n, unsigned n_deaf, unsigned n_cameras)
+{
+        struct listener *listeners = calloc(n + n_deaf, sizeof(*listeners));
+        sd_event *event = new_loop();
+        int r;
 
         if (!listeners)
                 die("memory");
+        n_listening = n;
+        n_awaited = n_cameras;
         for (unsigned i = 0; i < n + n_deaf; i++) {
-                listeners[i] = connect_bus();
-                must(sd_bus_match_signal(listeners[i], NULL, SERVICE, NULL, NULL, NULL, on_news, i < n ? &heard : &ignored), "match");
-                must(sd_bus_call_method(listeners[i], SERVICE, ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL, NULL, ""),
-                     "objects");
-        }
-        (void)printf("listening\n");
-        (void)fflush(stdout);
-        for (;;) {
-                struct pollfd input = { .fd = STDIN_FILENO, .events = POLLIN };
-                unsigned before = heard;
+                sd_bus *bus = listeners[i].bus = i < n ? connect_to_loop(event) : connect_bus();
 
-                for (unsigned i = 0; i < n; i++)
-                        while (must_process(listeners[i]) > 0)
-                                ;
-                if (poll(&input, 1, heard == before ? 20 : 0) <= 0)
-                        continue;
-                if (read(STDIN_FILENO, &c, 1) != 1)
-                        break;
-                for (unsigned i = 0; i < n; i++)
-                        must(sd_bus_call_method(listeners[i], SERVICE, ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL,
-                                                NULL, ""), "objects");
-                (void)printf("heard %u\n", heard);
-                (void)fflush(stdout);
+                must(sd_bus_match_signal(bus, NULL, SERVICE, NULL, NULL, NULL, i < n ? on_news : on_nothing, &listeners[i]), "match");
+                must(sd_bus_call_method(bus, SERVICE, ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL, NULL, ""), "objects");
         }
+        say("listening");
+        r = sd_event_loop(event);
         for (unsigned i = 0; i < n + n_deaf; i++)
-                sd_bus_close_unref(listeners[i]);
+                sd_bus_close_unref(listeners[i].bus);
+        (void)sd_event_unref(event);
         free(listeners);
-        return 0;
+        return r;
 }
 
 /* --- error --- */
@@ -884,8 +953,8 @@ int main(int argc, char **argv)
                 return holes((size_t)atoi(argv[3]) << 20);
         if (strcmp(verb, "hoard") == 0 && argc == 6)
                 return hoard(argv[3], argv[4], (unsigned)atoi(argv[5]));
-        if (strcmp(verb, "audience") == 0 && argc == 5)
-                return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
+        if (strcmp(verb, "audience") == 0 && argc == 6)
+                return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
         if (strcmp(verb, "error") == 0 && (argc == 6 || argc == 8))
                 return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
