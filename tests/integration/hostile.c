@@ -19,10 +19,11 @@
  *     hostile ADDRESS outlive CAMERA           8 calls of CAMERA.Update, "asked", and when all are answered, one that is to be answered well
  *     hostile ADDRESS burden CAMERA N MIB      N questions that need a permission, each with a text of so many MiB, and a small one before
  *                                              each; the small ones need not be answered, the others must be, as too large
- *     hostile ADDRESS pile N MIB               N images of so many MiB for AddFirmware, none of which waits for the others; each must be stored,
- *                                              or refused as too much at a time.  Prints how many were stored, and how many not
- *     hostile ADDRESS holes MIB                an image of so many MiB, but for its end nothing but holes; what is asked behind it must be answered
- *                                              before it, and the holes stay
+ *     hostile ADDRESS pile N MIB               N images of so many MiB for AddFirmware, which the daemon finds all at once; each must be stored,
+ *                                              or refused as too much at a time, and of several some and some.  Prints how many were
+ *                                              stored, and how many not
+ *     hostile ADDRESS holes MIB                an image of so many MiB, but for its end nothing but holes; others must be answered while it is read,
+ *                                              and the holes stay
  *     hostile ADDRESS hoard CAMERA PARTITION N  reads a partition N times and keeps what it was given mapped; once it must be too
  *                                              much; closes it all, and has one more.  Prints how many there were
  *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
@@ -34,6 +35,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -648,6 +650,30 @@ static void send_image(sd_bus *bus, int fd, sd_bus_message_handler_t on_answer, 
         sd_bus_message_unref(call);
 }
 
+/* Stops the daemon; what is sent until it goes on is there all at once then. */
+static pid_t stop_daemon(sd_bus *bus)
+{
+        sd_bus_creds *creds = NULL;
+        pid_t pid;
+
+        must(sd_bus_get_name_creds(bus, SERVICE, SD_BUS_CREDS_PID, &creds), "credentials");
+        must(sd_bus_creds_get_pid(creds, &pid), "process");
+        (void)sd_bus_creds_unref(creds);
+        if (kill(pid, SIGSTOP) < 0)
+                die("stop");
+        return pid;
+}
+
+/* The bus answers when it has passed on what came before. */
+static void continue_daemon(sd_bus *bus, pid_t pid)
+{
+        int r = sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, "");
+
+        if (kill(pid, SIGCONT) < 0)
+                die("continue");
+        must(r, "ping");
+}
+
 static unsigned n_stored, n_too_much;
 
 static int on_stored(sd_bus_message *m, void *userdata, sd_bus_error *error)
@@ -659,19 +685,26 @@ static int on_stored(sd_bus_message *m, void *userdata, sd_bus_error *error)
 
 static int pile(unsigned n, size_t size)
 {
+        int *images = calloc(n, sizeof(*images));
         sd_bus *bus = connect_bus();
+        pid_t daemon;
 
+        if (!images)
+                die("memory");
+        for (unsigned i = 0; i < n; i++)
+                images[i] = image_of(size, (int)i + 1, "end", 3);
+        daemon = stop_daemon(bus);
         for (unsigned i = 0; i < n; i++) {
-                int fd = image_of(size, (int)i + 1, "end", 3);
-
-                send_image(bus, fd, on_stored, &n_too_much);
-                (void)close(fd);
+                send_image(bus, images[i], on_stored, &n_too_much);
+                (void)close(images[i]);
         }
+        continue_daemon(bus, daemon);
+        free(images);
         while (n_stored + n_too_much < n)
                 process_or_wait(bus, "no answer");
         (void)printf("%u %u\n", n_stored, n_too_much);
         sd_bus_flush_close_unref(bus);
-        return n_stored == 0;
+        return n_stored == 0 || (n > 1 && n_too_much == 0);
 }
 
 static bool judged;
@@ -688,13 +721,30 @@ static int on_judged(sd_bus_message *m, void *userdata, sd_bus_error *error)
         return 0;
 }
 
+#define MEANWHILE 100                   /* answers while it is read; when it is read in the loop there are a few, on the way to and from its thread */
+#define HOLES_ROUNDS 10                 /* until the daemon is not held up by anything else */
+
+struct meanwhile {
+        sd_bus *bus;
+        unsigned n;
+        bool over;
+};
+
+static void ask_meanwhile(struct meanwhile *meanwhile, sd_bus_message_handler_t on_answer)
+{
+        must(sd_bus_call_method_async(meanwhile->bus, NULL, SERVICE, ROOT, "org.freedesktop.DBus.Properties", "Get", on_answer, meanwhile, "ss",
+                                      SERVICE ".Manager", "Version"), "send");
+}
+
 static int on_version(sd_bus_message *m, void *userdata, sd_bus_error *error)
 {
-        (void)m;
-        (void)error;
-        if (judged)
-                die("it was answered only when the image was judged");
-        *(bool *)userdata = true;
+        struct meanwhile *meanwhile = userdata;
+
+        meanwhile->over = judged;
+        if (!judged) {
+                meanwhile->n++;
+                ask_meanwhile(meanwhile, on_version);
+        }
         return 0;
 }
 
@@ -702,21 +752,25 @@ static int holes(size_t size)
 {
         static const unsigned char suffix[16] = { 0, 0, 0, 0, 0, 0, 0, 1, 'U', 'F', 'D', 16, 1, 2, 3, 4 };
         int fd = image_of(size, 0, suffix, sizeof(suffix));
-        sd_bus *bus = connect_bus();
+        struct meanwhile meanwhile = { .bus = connect_bus() };
         struct stat before, after;
-        bool answered = false;
 
         if (fstat(fd, &before) < 0)
                 die("stat");
-        send_image(bus, fd, on_judged, NULL);
-        must(sd_bus_call_method_async(bus, NULL, SERVICE, ROOT, "org.freedesktop.DBus.Properties", "Get", on_version, &answered, "ss",
-                                      SERVICE ".Manager", "Version"), "send");
-        while (!judged || !answered)
-                process_or_wait(bus, "no answer");
+        for (unsigned i = 0; i < HOLES_ROUNDS && meanwhile.n < MEANWHILE; i++) {
+                judged = meanwhile.over = false;
+                meanwhile.n = 0;
+                send_image(meanwhile.bus, fd, on_judged, NULL);
+                ask_meanwhile(&meanwhile, on_version);
+                while (!judged || !meanwhile.over)
+                        process_or_wait(meanwhile.bus, "no answer");
+        }
+        if (meanwhile.n < MEANWHILE)
+                die("others are answered only when the image is judged");
         if (fstat(fd, &after) < 0 || after.st_blocks != before.st_blocks)
                 die("it had %lld blocks, and has %lld", (long long)before.st_blocks, (long long)after.st_blocks);
         (void)close(fd);
-        sd_bus_flush_close_unref(bus);
+        sd_bus_flush_close_unref(meanwhile.bus);
         return 0;
 }
 
