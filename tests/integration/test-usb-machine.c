@@ -9,6 +9,7 @@
 #include "io/usb.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -27,6 +28,7 @@
 #define DEADLINE (30 * SEC)
 #define PATIENCE (20 * SEC)             /* for what has to come; how soon is not the question */
 #define N_CAMERAS 100
+#define MEANWHILE 2                     /* uploads: one may have been under way */
 #define FIRMWARE_ALT 2
 
 /* --- the machine, in few words --- */
@@ -239,7 +241,6 @@ static void on_done(void *userdata, enum usb_result result, const uint8_t *data,
         if (client->more > 0 && result == USB_OK) {
                 client->more--;
                 submit(client, &upload_all, PATIENCE);
-                return;
         }
         look(client->stage);
 }
@@ -488,33 +489,68 @@ static void departed_idle_device_costs_no_wakeup(void **state)
 
 /* --- many --- */
 
+static bool second_opened(struct stage *stage)
+{
+        return !stage->clients[1].opening;
+}
+
+static bool third_done(struct stage *stage)
+{
+        return stage->clients[2].n_done > 0;
+}
+
+static bool first_has_no_more(struct stage *stage)
+{
+        return stage->clients[0].more == 0;
+}
+
 static void device_that_never_answers_delays_no_other(void **state)
 {
         struct stage *stage = *state;
-        struct client *deaf = &stage->clients[1], *client = &stage->clients[0];
+        struct client *client = &stage->clients[0], *deaf = &stage->clients[1], *mute = &stage->clients[2];
         struct machine_answer answer;
         const char *name;
+        unsigned before;
 
+        make_camera("mute", ++next_seed);
+        answer = plug("mute");
+        begin_open(mute, answer.node, 5 * SEC);
+        while (mute->opening)
+                turn(stage, 1 * MSEC);
+        assert_int_equal(mute->open_error, 0);
         make_camera("deaf", ++next_seed);
         answer = plug("deaf");
+        fault("mute", SIM_FAULT_NAK, -1, -1);
         fault("deaf", SIM_FAULT_NAK, -1, -1);
-        begin_open(deaf, answer.node, 100 * MSEC);
-
         name = attach(stage);
-        client->more = 1000;
+
+        /* One upload after the other, before, while and after another one's opening runs out, and its request. */
+        client->more = UINT_MAX;
         client->n_done = 0;
         submit(client, &upload_all, PATIENCE);
-        while (client->n_done < 1001)
-                turn(stage, 1 * MSEC);
-        assert_int_equal(client->result, USB_OK);
-
-        while (deaf->n_opened == 0)
-                turn(stage, 1 * MSEC);
+        wait_until(stage, first_done);
+        before = client->n_done;
+        begin_open(deaf, answer.node, 500 * MSEC);
+        wait_until(stage, second_opened);
         assert_int_equal(deaf->open_error, -ETIMEDOUT);
-        /* Its thread is still waiting, as long as the kernel does. */
+        assert_true(client->n_done > before + MEANWHILE);
+
+        before = client->n_done;
+        submit(mute, &get_status, 500 * MSEC);
+        wait_until(stage, third_done);
+        assert_int_equal(mute->result, USB_TIMEOUT);
+        assert_true(client->n_done > before + MEANWHILE);
+
+        client->more = 1000;
+        wait_until(stage, first_has_no_more);
+        client->n_done = 0;
+        wait_until(stage, first_done);
+        assert_int_equal(client->result, USB_OK);
+        /* The thread that opens is still waiting, as long as the kernel does. */
         settle(stage);
         assert_int_equal(tell(MACHINE_COUNTERS, "deaf", 0).open_files, 0);
         unplug("deaf");
+        unplug("mute");
         unplug(name);
 }
 
