@@ -41,6 +41,7 @@ static void on_download(struct watcher *w, const struct usb_setup *setup, bool r
                 return;
         }
         w->n_blocks++;
+        w->n_farewells = 0;
         if (w->camera->board == SIM_OPENMV_AE3 && !w->wrote && setup->value != 0)
                 lab_fail(w->lab, "block %u is the first one behind a window that block 0 opens", setup->value);
         w->wrote = true;

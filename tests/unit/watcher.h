@@ -35,7 +35,7 @@ struct watcher {
         /* of all */
         size_t in_flight_max, most_uploads;
         unsigned n_openings, n_cancelled, n_blocks, n_submitted;
-        unsigned n_farewells;           /* requests that tell it to leave: the empty block behind the last one, DETACH */
+        unsigned n_farewells;           /* since the last block: requests that tell it to leave, the empty block or DETACH */
         struct usb_setup last;          /* submitted */
 };
 
