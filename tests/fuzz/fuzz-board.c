@@ -7,7 +7,6 @@
 
 #include <dirent.h>
 #include <stdint.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -20,14 +19,6 @@
 static void silence(int level, const struct log_subject *subject, const char *line, void *userdata)
 {
 }
-
-#define CHECK(condition)                                                        \
-        do {                                                                    \
-                if (!(condition)) {                                             \
-                        fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-                        abort();                                                \
-                }                                                               \
-        } while (0)
 
 static int is_board_file(const struct dirent *entry)
 {

@@ -5,21 +5,12 @@
  * that nobody has vouched for.
  */
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "fuzz/fuzz.h"
 #include "protocol/dfuse.h"
-
-#define CHECK(condition)                                                        \
-        do {                                                                    \
-                if (!(condition)) {                                             \
-                        fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-                        abort();                                                \
-                }                                                               \
-        } while (0)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

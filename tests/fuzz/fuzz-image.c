@@ -7,21 +7,12 @@
  * flash rely on.
  */
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "core/image.h"
 #include "fuzz/fuzz.h"
-
-#define CHECK(condition)                                                        \
-        do {                                                                    \
-                if (!(condition)) {                                             \
-                        fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-                        abort();                                                \
-                }                                                               \
-        } while (0)
 
 static const struct board_list *boards(void)
 {

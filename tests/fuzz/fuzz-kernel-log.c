@@ -5,21 +5,11 @@
  * port's name and nothing longer, and the table of ports holds.
  */
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "edge/kernel-log.h"
 #include "fuzz/fuzz.h"
-
-#define CHECK(condition)                                                        \
-        do {                                                                    \
-                if (!(condition)) {                                             \
-                        fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-                        abort();                                                \
-                }                                                               \
-        } while (0)
 
 /* It goes into a path of sysfs and onto the bus. */
 static void check_port(const char *port)

@@ -6,8 +6,6 @@
  * is sent is what may be sent.
  */
 
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
@@ -15,14 +13,6 @@
 #include "protocol/runtime.h"
 
 #define SILENCES_MAX 64                 /* in a row, until it has given up */
-
-#define CHECK(condition)                                                        \
-        do {                                                                    \
-                if (!(condition)) {                                             \
-                        fprintf(stderr, "%s:%d: %s\n", __FILE__, __LINE__, #condition); \
-                        abort();                                                \
-                }                                                               \
-        } while (0)
 
 /* Nothing but questions, acknowledgements, and, where it was asked for, the restart. */
 static void check_sent(const struct runtime_step *step, bool restart)
