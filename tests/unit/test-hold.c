@@ -1079,15 +1079,25 @@ static void stays_between_partitions(void **state)
         assert_false(lab_known(camera)->record.suspect);
 }
 
-/* Nobody comes for the next partition. */
-static void stays_for_a_while(void **state)
+/* It runs, and when it is plugged in again this is written, and it is to stay. */
+static struct lab_camera *running_and_to_stay(struct lab *lab, struct lab_image **ret_firmware)
 {
-        struct lab *lab = *state;
         struct lab_camera *camera = running(lab, SIM_OPENMV3, SIM_BL_1_0_3, "5.0.0");
         struct lab_image *firmware = lab_release(lab, SIM_OPENMV3, "5.1.0");
 
         lab_import(lab, firmware);
         assert_int_equal(write_one(camera, firmware, true), REQUEST_QUEUED);
+        *ret_firmware = firmware;
+        return camera;
+}
+
+/* Nobody comes for the next partition. */
+static void stays_for_a_while(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *firmware;
+        struct lab_camera *camera = running_and_to_stay(lab, &firmware);
+
         lab_replug(camera);
         lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
         lab_run(lab, 200 * SEC);
@@ -1101,11 +1111,9 @@ static void stays_for_a_while(void **state)
 static void stays_after_a_restart(void **state)
 {
         struct lab *lab = *state;
-        struct lab_camera *camera = running(lab, SIM_OPENMV3, SIM_BL_1_0_3, "5.0.0");
-        struct lab_image *firmware = lab_release(lab, SIM_OPENMV3, "5.1.0");
+        struct lab_image *firmware;
+        struct lab_camera *camera = running_and_to_stay(lab, &firmware);
 
-        lab_import(lab, firmware);
-        assert_int_equal(write_one(camera, firmware, true), REQUEST_QUEUED);
         lab_run(lab, SEC);
         lab_restart(lab);
         lab_run(lab, SEC);
@@ -1147,12 +1155,9 @@ static void what_a_tool_writes_after_an_update_is_not_known(void **state)
 /* A hand: nobody has asked for it to be caught again. */
 static void stays_until_it_goes(void **state)
 {
-        struct lab *lab = *state;
-        struct lab_camera *camera = running(lab, SIM_OPENMV3, SIM_BL_1_0_3, "5.0.0");
-        struct lab_image *firmware = lab_release(lab, SIM_OPENMV3, "5.1.0");
+        struct lab_image *firmware;
+        struct lab_camera *camera = running_and_to_stay(*state, &firmware);
 
-        lab_import(lab, firmware);
-        assert_int_equal(write_one(camera, firmware, true), REQUEST_QUEUED);
         lab_replug(camera);
         lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
         lab_reset_counters(camera);

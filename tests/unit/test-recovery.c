@@ -561,6 +561,20 @@ static void pulled_at_many_places(void **state)
         }
 }
 
+/* In a lab of its own: an update, and its camera is plugged in with this fault. */
+static struct lab_camera *begin_with_fault(void **state, struct lab_image **ret_new, const struct sim_fault *fault)
+{
+        struct lab_camera *camera;
+
+        lab_free(*state);
+        *state = lab_new();
+        camera = begin_update(*state, SIM_OPENMV3, ret_new);
+        lab_unplug(camera);
+        sim_camera_add_fault(camera->sim, fault);
+        lab_plug(camera, PORT);
+        return camera;
+}
+
 /* Every kind of request, early and late, at each of its stages. */
 static void pulled_at_every_stage(void **state)
 {
@@ -578,21 +592,15 @@ static void pulled_at_every_stage(void **state)
                 { 0x21, 1, 326 },                                       /* manifest */
                 { 0x21, 0, 0 },                                         /* DETACH */
         };
-        struct lab *lab = *state;
 
         for (size_t i = 0; i < ELEMENTSOF(requests); i++)
                 for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
                         struct lab_image *new;
-                        struct lab_camera *camera;
-
-                        lab_free(lab);
-                        *state = lab = lab_new();
-                        camera = begin_update(lab, SIM_OPENMV3, &new);
-                        lab_unplug(camera);
-                        sim_camera_add_fault(camera->sim, &(struct sim_fault){
+                        struct lab_camera *camera = begin_with_fault(state, &new, &(struct sim_fault){
                                 .kind = kinds[k], .request_type = requests[i].type, .request = requests[i].request,
                                 .skip = requests[i].skip, .count = 1 });
-                        lab_plug(camera, PORT);
+                        struct lab *lab = *state;
+
                         lab_run(lab, 120 * SEC);
                         sim_camera_clear_faults(camera->sim);
                         if (!sim_camera_is_powered(camera->sim)) {
@@ -616,21 +624,15 @@ static void pulled_at_every_stage(void **state)
 static void descriptors_do_not_come_through(void **state)
 {
         static const enum sim_fault_kind kinds[] = { SIM_FAULT_NAK, SIM_FAULT_ERROR };
-        struct lab *lab = *state;
 
         /* The configuration, the names of the first and of the last partition. */
         for (unsigned skip = 0; skip < 5; skip += 2)
                 for (size_t k = 0; k < ELEMENTSOF(kinds); k++) {
                         struct lab_image *new;
-                        struct lab_camera *camera;
-
-                        lab_free(lab);
-                        *state = lab = lab_new();
-                        camera = begin_update(lab, SIM_OPENMV3, &new);
-                        lab_unplug(camera);
-                        sim_camera_add_fault(camera->sim, &(struct sim_fault){
+                        struct lab_camera *camera = begin_with_fault(state, &new, &(struct sim_fault){
                                 .kind = kinds[k], .request_type = 0x80, .request = 6, .skip = skip, .error_code = -EPROTO });
-                        lab_plug(camera, PORT);
+                        struct lab *lab = *state;
+
                         lab_run(lab, 120 * SEC);
                         if (!update_is_open(lab_update(camera)))
                                 lab_fail(lab, "given up: %s", lab_update(camera)->record.message);
