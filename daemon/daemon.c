@@ -453,6 +453,16 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
                 log_error("cannot connect to the bus: %s", strerror(-r));
                 return r;
         }
+        /* Before anybody knows that it is there, and tells it something. */
+        r = loop_on_signal(daemon->loop, SIGTERM, on_terminate, daemon);
+        if (r >= 0)
+                r = loop_on_signal(daemon->loop, SIGINT, on_terminate, daemon);
+        if (r >= 0)
+                r = loop_on_signal(daemon->loop, SIGHUP, on_hangup, daemon);
+        if (r < 0) {
+                log_error("cannot wait for signals: %s", strerror(-r));
+                return r;
+        }
         r = bus_take_name(daemon->bus);
         if (r < 0) {
                 log_error("cannot take the name %s: %s", BUS_NAME, r == -EEXIST ? "another camrescued runs" : strerror(-r));
@@ -463,13 +473,7 @@ static int start(struct daemon *daemon, const struct daemon_options *options)
                 log_error("cannot ask for word of the host's sleep: %s", strerror(-r));
                 return r;
         }
-        r = loop_on_signal(daemon->loop, SIGTERM, on_terminate, daemon);
-        if (r >= 0)
-                r = loop_on_signal(daemon->loop, SIGINT, on_terminate, daemon);
-        if (r >= 0)
-                r = loop_on_signal(daemon->loop, SIGHUP, on_hangup, daemon);
-        if (r >= 0)
-                r = device_monitor_new(daemon->loop, &monitor_callbacks, daemon, &daemon->monitor);
+        r = device_monitor_new(daemon->loop, &monitor_callbacks, daemon, &daemon->monitor);
         if (r >= 0)
                 r = device_monitor_start(daemon->monitor);
         if (r < 0) {

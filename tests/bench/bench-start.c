@@ -24,7 +24,7 @@
 #define CLIENT_MAX 1.5
 
 static sd_bus *bus;
-static unsigned rounds;
+static unsigned rounds, n_ended_badly;
 
 /* --- daemons --- */
 
@@ -39,12 +39,17 @@ static int on_owner(sd_bus_message *message, void *userdata, sd_bus_error *error
         return 0;
 }
 
-/* From the fork until the name has an owner. */
-static double start_of(const char *name, const char *const *argv)
+/* However early it is told to. */
+static void end(pid_t daemon)
+{
+        n_ended_badly += bench_end(daemon) != 0;
+}
+
+/* From the fork until the name has an owner.  Somebody has to end it. */
+static double start_of(const char *name, const char *const *argv, pid_t *ret_pid)
 {
         _cleanup_(sd_bus_slot_unrefp) sd_bus_slot *slot = NULL;
         double begin, deadline;
-        pid_t pid;
 
         if (sd_bus_match_signal(bus, &slot, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameOwnerChanged",
                                 on_owner, (void *)name) < 0)
@@ -52,14 +57,13 @@ static double start_of(const char *name, const char *const *argv)
         owned_at = 0;
         begin = bench_seconds();
         deadline = begin + DEADLINE;
-        pid = bench_spawn(argv, NULL, "start.log");
+        *ret_pid = bench_spawn(argv, NULL, "start.log");
         while (owned_at == 0) {
                 if (sd_bus_process(bus, NULL) == 0)
                         (void)sd_bus_wait(bus, 100000);
                 if (bench_seconds() > deadline)
                         bench_die("%s does not come up", name);
         }
-        (void)bench_end(pid);
         return owned_at - begin;
 }
 
@@ -73,8 +77,12 @@ static void start(double *ret, double *ret_floor)
         double ours[ROUNDS_MAX], theirs[ROUNDS_MAX];
 
         for (unsigned i = 0; i < rounds; i++) {
-                theirs[i] = start_of(FLOOR, floor_argv);
-                ours[i] = start_of(DAEMON, argv);
+                pid_t pid;
+
+                theirs[i] = start_of(FLOOR, floor_argv, &pid);
+                (void)bench_end(pid);
+                ours[i] = start_of(DAEMON, argv, &pid);
+                end(pid);
         }
         *ret = bench_quantile(ours, rounds, 0.5) * 1e3;
         *ret_floor = bench_quantile(theirs, rounds, 0.5) * 1e3;
@@ -137,13 +145,13 @@ static int bench(bool smoke)
         daemon = bench_start_daemon("state", NULL);
         clients("--version", "tests/bench/floor-program", &version, &version_floor);
         clients("status", "tests/bench/floor-client", &list, &list_floor);
-        (void)bench_end(daemon);
+        end(daemon);
         start(&none, &none_floor);
 
         daemon = bench_start_daemon("state", NULL);
         attach(n);
         clients("status", "tests/bench/floor-client", &list_many, &list_many_floor);
-        (void)bench_end(daemon);
+        end(daemon);
         start(&many, &many_floor);
 
         bench_say("until the name is owned: %.1f ms, the floor %.1f; with %u cameras %.1f, %.1f", none, none_floor, n, many, many_floor);
@@ -160,7 +168,7 @@ static int bench(bool smoke)
         bench_row("list", list <= CLIENT_MAX * list_floor, "<= 1.5 x floor", bench_text("%.2f ms", list_floor), "%.2f ms, %.2f x", list,
                   list / list_floor);
         bench_row("list-many", list_many <= 6, "<= 6 ms", bench_text("%.2f ms", list_many_floor), "%.2f ms", list_many);
-        (void)bench_check("all of them begin", true);
+        (void)bench_gate("daemons that ended badly", n_ended_badly, 0, "");
         bus = sd_bus_flush_close_unref(bus);
         return bench_result();
 }
