@@ -3,14 +3,15 @@
 /*
  * See kernel-played.h.  Enumeration is a chain of timers and control transfers:
  *
- *     QUEUED -> DEBOUNCE -> RESET -> CONFIGURE -> STRINGS -> UDEV -> READY
+ *     QUEUED -> DEBOUNCE -> DEBOUNCED -> RESET -> CONFIGURE -> STRINGS -> UDEV -> READY
  *
  * in which every step may be cut off by detach().  Files are written before the
  * event that tells of them, and deleted before "remove".  What was cut off is freed
  * in the next round, so nothing dies under its own callback.
  *
  * "set serial=yes" is a hub as the kernel has it: one thread for all of its ports.  A loss waits, as an arrival does, until the
- * thread has done with the port that it is at; then losses come first.
+ * thread has done with the port that it is at; then losses come first.  And of a controller's devices, on whatever hubs, one at a time
+ * is reset and asked for its descriptor (Linux 5.16 and later: address0_mutex), but that a program resets one.
  *
  * A struct attached is what the kernel knows of a camera from the moment that its
  * line was pulled up until it drops off, with a device number of its own.
@@ -46,6 +47,7 @@
 #define STRING_TIMEOUT (5 * SEC)
 #define ROUNDS 8U                       /* Linux 6.1: two ways of asking, each twice, before and after a power cycle of the port */
 #define TRIES 3U                        /* in each round */
+#define TURN_ROUNDS 2U                  /* until the others of its controller may have their turn */
 #define RESET_SIGNALLING 10.0           /* milliseconds; USB 2.0, 7.1.7.5 */
 #define INTERFACES_MAX 8
 #define ALTERNATES_MAX 8
@@ -53,6 +55,7 @@
 enum attached_state {
         ATTACHED_QUEUED,                /* its hub is busy with another port */
         ATTACHED_DEBOUNCE,
+        ATTACHED_DEBOUNCED,             /* its controller is busy with another device, of any hub */
         ATTACHED_RESET,                 /* and descriptors */
         ATTACHED_CONFIGURE,
         ATTACHED_STRINGS,
@@ -95,7 +98,7 @@ struct attached {
         struct io_watch tty_watch;
         struct runtime_tty runtime;
         LIST_ENTRY(attached) link;      /* in played->attached */
-        TAILQ_ENTRY(attached) order;    /* in played->queue while QUEUED, in played->losses while overdue */
+        TAILQ_ENTRY(attached) order;    /* in played->queue while QUEUED, ->debounced while that, ->losses while overdue */
 };
 struct played {
         struct kernel kernel;
@@ -103,7 +106,7 @@ struct played {
         struct fuse_usbfs *usbfs;
         struct uevents *uevents;
         LIST_HEAD(, attached) attached;
-        TAILQ_HEAD(attached_queue, attached) queue, losses;
+        TAILQ_HEAD(attached_queue, attached) queue, debounced, losses;
         LIST_HEAD(, attached) dead;
         struct defer reap, pump;
         unsigned last_device[BUSES + 1];
@@ -429,6 +432,8 @@ static void remove_from_kernel(struct attached *attached)
 
         if (attached->state == ATTACHED_QUEUED)
                 TAILQ_REMOVE(&played->queue, attached, order);
+        if (attached->state == ATTACHED_DEBOUNCED)
+                TAILQ_REMOVE(&played->debounced, attached, order);
         if (attached->overdue)
                 TAILQ_REMOVE(&played->losses, attached, order);
         attached->overdue = false;
@@ -463,6 +468,19 @@ static bool hub_is_busy(const struct attached *attached)
         LIST_FOREACH(other, &attached->played->attached, link)
                 if (other != attached && strcmp(other->parent, attached->parent) == 0 &&
                     other->state >= ATTACHED_DEBOUNCE && other->state <= ATTACHED_STRINGS)
+                        return true;
+        return false;
+}
+
+/* Is its controller busy with another device of it? */
+static bool bus_is_busy(const struct attached *attached)
+{
+        const struct attached *other;
+
+        if (!options(attached->played)->serial)
+                return false;
+        LIST_FOREACH(other, &attached->played->attached, link)
+                if (other->bus == attached->bus && other->state == ATTACHED_RESET)
                         return true;
         return false;
 }
@@ -886,6 +904,29 @@ static void on_configured(struct control *control, int status, size_t actual)
         next_string(attached);
 }
 
+static void reset_next(struct played *played)
+{
+        struct attached *attached, *next;
+
+        for (attached = TAILQ_FIRST(&played->debounced); attached; attached = next) {
+                next = TAILQ_NEXT(attached, order);
+                if (bus_is_busy(attached))
+                        continue;
+                TAILQ_REMOVE(&played->debounced, attached, order);
+                attached->state = ATTACHED_RESET;
+                timer_set(&attached->timer, milliseconds(options(played)->enumerate));
+        }
+}
+
+static void await_turn(struct attached *attached)
+{
+        struct played *played = attached->played;
+
+        attached->state = ATTACHED_DEBOUNCED;
+        TAILQ_INSERT_TAIL(&played->debounced, attached, order);
+        reset_next(played);
+}
+
 static void on_reset_done(struct attached *attached)
 {
         struct world_camera *camera = attached->camera;
@@ -901,7 +942,10 @@ static void on_reset_done(struct attached *attached)
                 trace(attached, "device descriptor read/64, error %d", r);
                 say(attached, NEWS_NO_ANSWER);
                 if (++attached->rounds < ROUNDS) {
-                        timer_set(&attached->timer, milliseconds(options(attached->played)->enumerate));
+                        if (attached->rounds % TURN_ROUNDS == 0)
+                                await_turn(attached);
+                        else
+                                timer_set(&attached->timer, milliseconds(options(attached->played)->enumerate));
                         return;
                 }
         } else {
@@ -918,6 +962,7 @@ static void on_reset_done(struct attached *attached)
                 return;
         }
         attached->state = ATTACHED_CONFIGURE;
+        defer_call(&attached->played->pump);
         configure(attached, on_configured);
 }
 
@@ -927,8 +972,7 @@ static void on_timer(void *userdata)
 
         switch (attached->state) {
         case ATTACHED_DEBOUNCE:
-                attached->state = ATTACHED_RESET;
-                timer_set(&attached->timer, milliseconds(options(attached->played)->enumerate));
+                await_turn(attached);
                 break;
         case ATTACHED_RESET:
                 on_reset_done(attached);
@@ -944,6 +988,7 @@ static void on_timer(void *userdata)
                         configure(attached, on_reset_configured);
                 break;
         case ATTACHED_QUEUED:
+        case ATTACHED_DEBOUNCED:
         case ATTACHED_CONFIGURE:
         case ATTACHED_STRINGS:
         case ATTACHED_FAILED:
@@ -982,6 +1027,7 @@ static void on_pump(void *userdata)
                 attached->state = ATTACHED_DEBOUNCE;
                 timer_set(&attached->timer, milliseconds(options(played)->debounce));
         }
+        reset_next(played);
 }
 
 static int attached_new(struct played *played, unsigned bus, const uint8_t *ports, size_t n_ports,
@@ -1288,6 +1334,7 @@ int kernel_played_new(struct loop *loop, int fuse_fd, struct kernel **ret)
         played->kernel.ops = &played_ops;
         played->loop = loop;
         TAILQ_INIT(&played->queue);
+        TAILQ_INIT(&played->debounced);
         TAILQ_INIT(&played->losses);
         LIST_INIT(&played->attached);
         LIST_INIT(&played->dead);

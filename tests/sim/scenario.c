@@ -1706,7 +1706,7 @@ static const struct command {
         { "set", command_set,
           "[window=FACTOR] [debounce=MS] [enumerate=MS] [udev=MS] [notice=MS] [serial=yes|no] [uevents=yes|no]\n"
           "window: window_scale of cameras that are made from now on (1).  The kernel's and udevd's times (100, 250, 10); notice: how late a hub tells of a loss (30); serial: one port of a hub\n"
-          "at a time (no); uevents=no: nobody hears anything.  Without words: shows them." },
+          "at a time, and one reset of a controller (no); uevents=no: nobody hears anything.  Without words: shows them." },
         { "cameras", command_cameras, "\nOne line for each; port is the last one while it is not plugged in." },
         { "port", command_port, "NAME\nWhere it is, or was last, as the kernel calls it." },
         { "mode", command_mode, "NAME\noff, silent, rom-dfu, bootloader ... whatever it is." },
