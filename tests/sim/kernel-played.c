@@ -74,6 +74,7 @@ struct attached {
         size_t n_ports;
         uint8_t ports[7];
         struct timer timer;
+        struct timer reset_timer;       /* of a program's reset: udevd may be at work meanwhile */
         struct ep0 ep0;
         struct control control;         /* the kernel's own requests */
         uint8_t data[256];
@@ -257,6 +258,7 @@ static unsigned next_device_number(struct played *played, unsigned bus)
 static void attached_free(struct attached *attached)
 {
         timer_deinit(&attached->timer);
+        timer_deinit(&attached->reset_timer);
         ep0_deinit(&attached->ep0);
         runtime_tty_deinit(&attached->runtime);
         free(attached->descriptors);
@@ -439,6 +441,7 @@ static void remove_from_kernel(struct attached *attached)
         attached->overdue = false;
         attached->state = ATTACHED_DEAD;
         timer_clear(&attached->timer);
+        timer_clear(&attached->reset_timer);
         ep0_shutdown(&attached->ep0);
         attached->node = usbfs_node_remove(attached->node);
         if (attached->in_sysfs)
@@ -557,7 +560,7 @@ static void on_reset(void *userdata)
                 return;
         }
         /* Reset signalling takes its time however fast the rest may be: a bootloader has left by its end. */
-        timer_set(&attached->timer, milliseconds(MAX(options(attached->played)->enumerate / 2, RESET_SIGNALLING)));
+        timer_set(&attached->reset_timer, milliseconds(MAX(options(attached->played)->enumerate / 2, RESET_SIGNALLING)));
         /* May drop off the bus from inside. */
         sim_camera_bus_reset(attached->camera->model);
 }
@@ -570,6 +573,15 @@ static void configure(struct attached *attached, control_fn done)
         attached->control.done = done;
         control_setup(&attached->control, 0, USB_REQ_SET_CONFIGURATION, 1, 0, 0);
         ep0_submit(&attached->ep0, &attached->control);
+}
+
+static void on_reset_timer(void *userdata)
+{
+        struct attached *attached = userdata;
+
+        /* One that has left has its node taken away, and the program its answer, when the loss is noticed. */
+        if (attached->state != ATTACHED_LEAVING)
+                configure(attached, on_reset_configured);
 }
 
 /* The string in a reply of size bytes; what is not ASCII is not ours. */
@@ -984,9 +996,6 @@ static void on_timer(void *userdata)
                 on_noticed(attached);
                 break;
         case ATTACHED_READY:
-                if (attached->resetting)
-                        configure(attached, on_reset_configured);
-                break;
         case ATTACHED_QUEUED:
         case ATTACHED_DEBOUNCED:
         case ATTACHED_CONFIGURE:
@@ -1060,6 +1069,7 @@ static int attached_new(struct played *played, unsigned bus, const uint8_t *port
         (void)snprintf(attached->device.port, sizeof(attached->device.port), "%s",
                        n_ports == 0 ? "0" : strchr(attached->device.name, '-') + 1);
         timer_init(&attached->timer, played->loop, on_timer, attached);
+        timer_init(&attached->reset_timer, played->loop, on_reset_timer, attached);
         ep0_init(&attached->ep0, played->loop, camera ? camera->model : NULL);
         LIST_INSERT_HEAD(&played->attached, attached, link);
         *ret = attached;
