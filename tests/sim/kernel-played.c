@@ -337,20 +337,27 @@ static void say_on_tty(void *userdata, const uint8_t *bytes, size_t size)
         (void)!write(attached->master, bytes, size);
 }
 
+/* The master sees what a program set on the slave. */
+static bool tty_is_up(void *userdata)
+{
+        const struct attached *attached = userdata;
+        struct termios termios;
+
+        return tcgetattr(attached->master, &termios) >= 0 && cfgetospeed(&termios) == B921600;
+}
+
 static void on_tty(void *userdata, unsigned events)
 {
         struct attached *attached = userdata;
         uint8_t bytes[512];
         ssize_t n = read(attached->master, bytes, sizeof(bytes));
-        struct termios termios;
 
         if (n > 0 && attached->state == ATTACHED_LEAVING)
                 return;                 /* nobody is there to hear it */
-        if (n > 0)
-                /* The master sees what a program set on the slave. */
-                runtime_tty_receive(&attached->runtime,
-                                    tcgetattr(attached->master, &termios) >= 0 && cfgetospeed(&termios) == B921600, bytes, (size_t)n);
-        else if (n == 0 || errno != EAGAIN)
+        if (n > 0) {
+                runtime_tty_receive(&attached->runtime, bytes, (size_t)n);
+                changed(attached->played);      /* somebody may wait for "serial_bytes>=N" */
+        } else if (n == 0 || errno != EAGAIN)
                 (void)io_watch_set(&attached->tty_watch, 0);
 }
 
@@ -420,7 +427,7 @@ static int tty_open(struct attached *attached, uint8_t interface)
         attached->slave = take_fd(&slave);
         attached->has_tty = true;
         runtime_tty_init(&attached->runtime, attached->played->loop, attached->camera->model, &attached->camera->config,
-                         say_on_tty, attached);
+                         say_on_tty, tty_is_up, attached);
         io_watch_init(&attached->tty_watch, attached->played->loop, attached->master, on_tty, attached);
         (void)io_watch_set(&attached->tty_watch, IO_READ);
         return 0;

@@ -265,8 +265,9 @@ static void on_serial_says(void *userdata, const uint8_t *bytes, size_t size)
 }
 
 /* The packet protocol wants DTR, the older one only the rate. */
-static bool speaks(struct device *device)
+static bool speaks(void *userdata)
 {
+        const struct device *device = userdata;
         unsigned version[3];
         uint32_t rate;
         bool dtr;
@@ -280,7 +281,7 @@ static void submit_out(struct device *device, struct usbip_urb *urb)
 {
         switch (device->out_roles[urb->endpoint]) {
         case ROLE_SERIAL:
-                runtime_tty_receive(&device->runtime, speaks(device), urb->data, urb->size);
+                runtime_tty_receive(&device->runtime, urb->data, urb->size);
                 changed(device->vhci);
                 break;
         case ROLE_STORAGE:
@@ -360,6 +361,11 @@ static void on_control_done(struct control *control, int status, size_t actual)
                         trace(device, "configuration %u", urb->setup[2]);
                 }
         }
+        /* Rate and DTR are set there: what nobody has fetched when the line falls is lost. */
+        if (device->has_cdc && device->state == ATTACHED && !speaks(device)) {
+                runtime_tty_hang_up(&device->runtime);
+                device->n_serial = 0;
+        }
         complete(device, urb, status, actual);
         flush(device);
         changed(device->vhci);
@@ -375,7 +381,7 @@ static void on_reset(struct device *device)
         if (device->has_cdc) {
                 runtime_tty_deinit(&device->runtime);
                 runtime_tty_init(&device->runtime, device->vhci->loop, device->camera->model, &device->camera->config,
-                                 on_serial_says, device);
+                                 on_serial_says, speaks, device);
                 device->n_serial = 0;
         }
         msc_init(&device->msc);
@@ -995,7 +1001,7 @@ static void vhci_connected(struct kernel *kernel, struct world_camera *camera)
         timer_init(&device->timer, vhci->loop, on_timer, device);
         ep0_init(&device->ep0, vhci->loop, camera->model);
         if (device->has_cdc)
-                runtime_tty_init(&device->runtime, vhci->loop, camera->model, &camera->config, on_serial_says, device);
+                runtime_tty_init(&device->runtime, vhci->loop, camera->model, &camera->config, on_serial_says, speaks, device);
         io_watch_init(&device->watch, vhci->loop, device->fd, on_socket, device);
         (void)io_watch_set(&device->watch, IO_READ);
         LIST_INSERT_HEAD(&vhci->devices, device, link);
