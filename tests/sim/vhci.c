@@ -59,6 +59,7 @@
 #define SPEED_FULL 2
 #define SPEED_HIGH 3
 #define HOLD_PATIENCE 10000             /* ms */
+#define MSC_RESET 0xff                  /* of the mass storage class */
 
 enum state {
         ATTACHING,
@@ -287,8 +288,8 @@ static void submit_out(struct device *device, struct usbip_urb *urb)
         case ROLE_STORAGE:
                 if (msc_receive(&device->msc, urb->data, urb->size))
                         break;
-                msc_init(&device->msc);
                 complete(device, urb, -EPIPE, 0);
+                pump(device);
                 return;
         case ROLE_NOTIFY:
         case ROLE_NONE:
@@ -361,6 +362,8 @@ static void on_control_done(struct control *control, int status, size_t actual)
                         trace(device, "configuration %u", urb->setup[2]);
                 }
         }
+        if (is_request(urb, USB_TYPE_CLASS | USB_RECIP_INTERFACE, MSC_RESET) && status >= 0)
+                msc_init(&device->msc);
         /* Rate and DTR are set there: what nobody has fetched when the line falls is lost. */
         if (device->has_cdc && device->state == ATTACHED && !speaks(device)) {
                 runtime_tty_hang_up(&device->runtime);
