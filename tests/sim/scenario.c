@@ -1599,9 +1599,14 @@ static int command_wait(struct call *call)
                 return r;
         if (call->n == 0)
                 return fail(call, "for what?");
-        for (int i = 0; i < call->n; i++)
+        for (int i = 0; i < call->n; i++) {
                 if (condition_holds(camera, call->words[i]) < 0)
                         return fail(call, "%s: not understood", call->words[i]);
+                /* That a port is given up the machine's own kernel tells in its log, and whom it refuses a node nobody. */
+                if ((strncmp(call->words[i], "given-up=", 9) == 0 || strncmp(call->words[i], "denied>=", 8) == 0) &&
+                    (r = only_played(call)) < 0)
+                        return r;
+        }
 
         r = waiting_new(call, timeout * MSEC, &waiting);
         if (r < 0)
