@@ -1264,11 +1264,12 @@ static void played_forget(struct kernel *kernel, struct world_camera *camera)
 
 static void played_look(struct kernel *kernel, const struct world_camera *camera, struct kernel_view *ret)
 {
-        const struct attached *attached = camera->attached;
+        const struct attached *attached = camera->attached, *other;
 
+        LIST_FOREACH(other, &played_of(kernel)->attached, link)
+                ret->departing |= other->camera == camera && other != attached && other->announced;
         if (!attached) {
-                LIST_FOREACH(attached, &played_of(kernel)->attached, link)
-                        ret->announced |= attached->camera == camera && attached->announced;
+                ret->announced = ret->departing;
                 return;
         }
         ret->announced = attached->announced;

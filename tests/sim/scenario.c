@@ -1491,7 +1491,8 @@ static int condition_holds(struct world_camera *camera, const char *condition)
                 return -EINVAL;
         }
         if (strncmp(condition, "announced=", 10) == 0)
-                return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_is_announced(camera) == flag;
+                return parse_bool(value + 1, &flag) < 0 ? -EINVAL :
+                       flag ? world_camera_is_announced(camera) : world_camera_is_forgotten(camera);
         if (strncmp(condition, "given-up=", 9) == 0)
                 return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_is_given_up(camera) == flag;
         if (strncmp(condition, "plugged=", 8) == 0)
@@ -1552,7 +1553,8 @@ static void on_wait_timeout(void *userdata)
         }
         (void)snprintf(error, sizeof(error), "timeout; it is %s%s",
                        sim_mode_name(sim_camera_mode(world_camera_model(waiting->camera))),
-                       world_camera_is_announced(waiting->camera) ? "" : ", and programs do not see it");
+                       world_camera_is_announced(waiting->camera) ? "" :
+                       world_camera_is_forgotten(waiting->camera) ? ", and programs do not see it" : ", and programs see what it was");
         waiting_end(waiting, error);
 }
 

@@ -1076,8 +1076,9 @@ static void vhci_look(struct kernel *kernel, const struct world_camera *camera, 
 {
         const struct device *device = camera->attached;
 
+        ret->departing = find_departed(vhci_of(kernel), camera->port, 0) != NULL;
         if (!device) {
-                ret->announced = find_departed(vhci_of(kernel), camera->port, 0) != NULL;
+                ret->announced = ret->departing;
                 return;
         }
         if (device->state != ATTACHED)
