@@ -59,6 +59,7 @@
 #define SPEED_FULL 2
 #define SPEED_HIGH 3
 #define HOLD_PATIENCE 10000             /* ms */
+#define LET_GO_PATIENCE 1000            /* ms */
 #define MSC_RESET 0xff                  /* of the mass storage class */
 
 enum state {
@@ -479,11 +480,18 @@ static void on_socket(void *userdata, unsigned events)
 
 /* --- a device's life --- */
 
-static void stop_holder(struct device *device, size_t interface)
+/* With wait the claim is gone when this returns (a process has closed its files when its end shows), or the kernel does not let go of it
+ * in time: it may be awaiting an answer of ours. */
+static void stop_holder(struct device *device, size_t interface, bool wait)
 {
+        struct pollfd pollfd = { .fd = device->holders[interface], .events = POLLIN };
+
         if (device->holders[interface] < 0)
                 return;
         (void)syscall(SYS_pidfd_send_signal, device->holders[interface], SIGKILL, NULL, 0);
+        if (wait)
+                while (poll(&pollfd, 1, LET_GO_PATIENCE) < 0 && errno == EINTR)
+                        ;
         (void)close(device->holders[interface]);
         device->holders[interface] = -1;
 }
@@ -533,7 +541,7 @@ static void device_silence(struct device *device)
         runtime_tty_deinit(&device->runtime);
         fail_waiting(device);
         for (size_t i = 0; i < ELEMENTSOF(device->holders); i++)
-                stop_holder(device, i);
+                stop_holder(device, i, /* wait= */ false);
         if (device->inotify >= 0)
                 (void)inotify_rm_watch(device->vhci->inotify, device->inotify);
         device->inotify = -1;
@@ -672,7 +680,7 @@ static int start_holder(struct device *device, uint8_t interface, bool wait)
 
         if (device->number == 0 || has_holder(device, interface))
                 return 0;
-        stop_holder(device, interface);
+        stop_holder(device, interface, /* wait= */ false);
         node_path(device, path);
         if (pipe2(report, O_CLOEXEC) < 0)
                 return -errno;
@@ -700,7 +708,7 @@ static int start_holder(struct device *device, uint8_t interface, bool wait)
         }
         (void)close(report[0]);
         if (r < 0)
-                stop_holder(device, interface);
+                stop_holder(device, interface, /* wait= */ false);
         return r;
 }
 
@@ -1135,7 +1143,7 @@ static int vhci_hold(struct kernel *kernel, struct world_camera *camera, uint8_t
                 return 0;
         if (hold)
                 return start_holder(device, interface, /* wait= */ is_complete(device));
-        stop_holder(device, interface);
+        stop_holder(device, interface, /* wait= */ true);
         return 0;
 }
 
