@@ -21,6 +21,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/netlink.h>
 #include <linux/usb/ch9.h>
 #include <linux/usbdevice_fs.h>
@@ -32,7 +33,6 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -40,6 +40,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "sim/child.h"
 #include "sim/ep0.h"
 #include "sim/kernel.h"
 #include "sim/msc.h"
@@ -655,11 +656,15 @@ static void node_path(const struct device *device, char path[static 40])
 }
 
 /* In a process of its own: the device is locked as long as its own answers are awaited, and those are ours to give. */
-static void hold_on(const char *path, unsigned interface, int report)
+static void hold_on(pid_t parent, const char *path, unsigned interface, int report)
 {
         int fd;
 
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        child_begin(parent, SIGKILL);
+        /* Cameras' connections and programs' nodes among them: whoever has those open keeps them alive. */
+        if (report > 0)
+                (void)close_range(0, (unsigned)report - 1, 0);
+        (void)close_range((unsigned)report + 1, UINT_MAX, 0);
         fd = open(path, O_RDWR | O_CLOEXEC);
         if (fd < 0 || ioctl(fd, USBDEVFS_CLAIMINTERFACE, &interface) < 0) {
                 (void)!write(report, "n", 1);
@@ -676,7 +681,7 @@ static int start_holder(struct device *device, uint8_t interface, bool wait)
         struct pollfd pollfd = { .events = POLLIN };
         char path[40], said = 'n';
         int report[2], n, r = 0;
-        pid_t pid;
+        pid_t pid, parent = getpid();
 
         if (device->number == 0 || has_holder(device, interface))
                 return 0;
@@ -686,7 +691,7 @@ static int start_holder(struct device *device, uint8_t interface, bool wait)
                 return -errno;
         pid = fork();
         if (pid == 0)
-                hold_on(path, interface, report[1]);
+                hold_on(parent, path, interface, report[1]);
         if (pid < 0)
                 r = -errno;
         (void)close(report[1]);
