@@ -28,6 +28,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "sim/child.h"
 #include "sim/kernel-played.h"
 #include "sim/namespace.h"
 #include "sim/scenario.h"
@@ -212,16 +213,7 @@ static void start_command(struct camsim *camsim)
                 return;
         }
         if (pid == 0) {
-                static const int signals[] = { SIGPIPE, SIGINT, SIGQUIT, SIGTERM, SIGHUP, SIGCHLD };
-                sigset_t none;
-
-                for (size_t i = 0; i < ELEMENTSOF(signals); i++)
-                        (void)signal(signals[i], SIG_DFL);
-                (void)sigemptyset(&none);
-                (void)sigprocmask(SIG_SETMASK, &none, NULL);
-                (void)prctl(PR_SET_PDEATHSIG, SIGTERM);
-                if (getppid() != parent)
-                        _exit(1);
+                child_begin(parent, SIGTERM);
                 (void)execvp(camsim->command[0], camsim->command);
                 (void)fprintf(stderr, "camsim: %s: %s\n", camsim->command[0], strerror(errno));
                 _exit(127);

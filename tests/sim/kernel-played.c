@@ -3,14 +3,15 @@
 /*
  * See kernel-played.h.  Enumeration is a chain of timers and control transfers:
  *
- *     QUEUED -> DEBOUNCE -> RESET -> CONFIGURE -> STRINGS -> UDEV -> READY
+ *     QUEUED -> DEBOUNCE -> DEBOUNCED -> RESET -> CONFIGURE -> STRINGS -> UDEV -> READY
  *
  * in which every step may be cut off by detach().  Files are written before the
  * event that tells of them, and deleted before "remove".  What was cut off is freed
  * in the next round, so nothing dies under its own callback.
  *
  * "set serial=yes" is a hub as the kernel has it: one thread for all of its ports.  A loss waits, as an arrival does, until the
- * thread has done with the port that it is at; then losses come first.
+ * thread has done with the port that it is at; then losses come first.  And of a controller's devices, on whatever hubs, one at a time
+ * is reset and asked for its descriptor (Linux 5.16 and later: address0_mutex), but that a program resets one.
  *
  * A struct attached is what the kernel knows of a camera from the moment that its
  * line was pulled up until it drops off, with a device number of its own.
@@ -46,6 +47,7 @@
 #define STRING_TIMEOUT (5 * SEC)
 #define ROUNDS 8U                       /* Linux 6.1: two ways of asking, each twice, before and after a power cycle of the port */
 #define TRIES 3U                        /* in each round */
+#define TURN_ROUNDS 2U                  /* until the others of its controller may have their turn */
 #define RESET_SIGNALLING 10.0           /* milliseconds; USB 2.0, 7.1.7.5 */
 #define INTERFACES_MAX 8
 #define ALTERNATES_MAX 8
@@ -53,6 +55,7 @@
 enum attached_state {
         ATTACHED_QUEUED,                /* its hub is busy with another port */
         ATTACHED_DEBOUNCE,
+        ATTACHED_DEBOUNCED,             /* its controller is busy with another device, of any hub */
         ATTACHED_RESET,                 /* and descriptors */
         ATTACHED_CONFIGURE,
         ATTACHED_STRINGS,
@@ -71,6 +74,7 @@ struct attached {
         size_t n_ports;
         uint8_t ports[7];
         struct timer timer;
+        struct timer reset_timer;       /* of a program's reset: udevd may be at work meanwhile */
         struct ep0 ep0;
         struct control control;         /* the kernel's own requests */
         uint8_t data[256];
@@ -95,7 +99,7 @@ struct attached {
         struct io_watch tty_watch;
         struct runtime_tty runtime;
         LIST_ENTRY(attached) link;      /* in played->attached */
-        TAILQ_ENTRY(attached) order;    /* in played->queue while QUEUED, in played->losses while overdue */
+        TAILQ_ENTRY(attached) order;    /* in played->queue while QUEUED, ->debounced while that, ->losses while overdue */
 };
 struct played {
         struct kernel kernel;
@@ -103,7 +107,7 @@ struct played {
         struct fuse_usbfs *usbfs;
         struct uevents *uevents;
         LIST_HEAD(, attached) attached;
-        TAILQ_HEAD(attached_queue, attached) queue, losses;
+        TAILQ_HEAD(attached_queue, attached) queue, debounced, losses;
         LIST_HEAD(, attached) dead;
         struct defer reap, pump;
         unsigned last_device[BUSES + 1];
@@ -254,6 +258,7 @@ static unsigned next_device_number(struct played *played, unsigned bus)
 static void attached_free(struct attached *attached)
 {
         timer_deinit(&attached->timer);
+        timer_deinit(&attached->reset_timer);
         ep0_deinit(&attached->ep0);
         runtime_tty_deinit(&attached->runtime);
         free(attached->descriptors);
@@ -332,20 +337,27 @@ static void say_on_tty(void *userdata, const uint8_t *bytes, size_t size)
         (void)!write(attached->master, bytes, size);
 }
 
+/* The master sees what a program set on the slave. */
+static bool tty_is_up(void *userdata)
+{
+        const struct attached *attached = userdata;
+        struct termios termios;
+
+        return tcgetattr(attached->master, &termios) >= 0 && cfgetospeed(&termios) == B921600;
+}
+
 static void on_tty(void *userdata, unsigned events)
 {
         struct attached *attached = userdata;
         uint8_t bytes[512];
         ssize_t n = read(attached->master, bytes, sizeof(bytes));
-        struct termios termios;
 
         if (n > 0 && attached->state == ATTACHED_LEAVING)
                 return;                 /* nobody is there to hear it */
-        if (n > 0)
-                /* The master sees what a program set on the slave. */
-                runtime_tty_receive(&attached->runtime,
-                                    tcgetattr(attached->master, &termios) >= 0 && cfgetospeed(&termios) == B921600, bytes, (size_t)n);
-        else if (n == 0 || errno != EAGAIN)
+        if (n > 0) {
+                runtime_tty_receive(&attached->runtime, bytes, (size_t)n);
+                changed(attached->played);      /* somebody may wait for "serial_bytes>=N" */
+        } else if (n == 0 || errno != EAGAIN)
                 (void)io_watch_set(&attached->tty_watch, 0);
 }
 
@@ -415,7 +427,7 @@ static int tty_open(struct attached *attached, uint8_t interface)
         attached->slave = take_fd(&slave);
         attached->has_tty = true;
         runtime_tty_init(&attached->runtime, attached->played->loop, attached->camera->model, &attached->camera->config,
-                         say_on_tty, attached);
+                         say_on_tty, tty_is_up, attached);
         io_watch_init(&attached->tty_watch, attached->played->loop, attached->master, on_tty, attached);
         (void)io_watch_set(&attached->tty_watch, IO_READ);
         return 0;
@@ -429,11 +441,14 @@ static void remove_from_kernel(struct attached *attached)
 
         if (attached->state == ATTACHED_QUEUED)
                 TAILQ_REMOVE(&played->queue, attached, order);
+        if (attached->state == ATTACHED_DEBOUNCED)
+                TAILQ_REMOVE(&played->debounced, attached, order);
         if (attached->overdue)
                 TAILQ_REMOVE(&played->losses, attached, order);
         attached->overdue = false;
         attached->state = ATTACHED_DEAD;
         timer_clear(&attached->timer);
+        timer_clear(&attached->reset_timer);
         ep0_shutdown(&attached->ep0);
         attached->node = usbfs_node_remove(attached->node);
         if (attached->in_sysfs)
@@ -463,6 +478,19 @@ static bool hub_is_busy(const struct attached *attached)
         LIST_FOREACH(other, &attached->played->attached, link)
                 if (other != attached && strcmp(other->parent, attached->parent) == 0 &&
                     other->state >= ATTACHED_DEBOUNCE && other->state <= ATTACHED_STRINGS)
+                        return true;
+        return false;
+}
+
+/* Is its controller busy with another device of it? */
+static bool bus_is_busy(const struct attached *attached)
+{
+        const struct attached *other;
+
+        if (!options(attached->played)->serial)
+                return false;
+        LIST_FOREACH(other, &attached->played->attached, link)
+                if (other->bus == attached->bus && other->state == ATTACHED_RESET)
                         return true;
         return false;
 }
@@ -539,7 +567,7 @@ static void on_reset(void *userdata)
                 return;
         }
         /* Reset signalling takes its time however fast the rest may be: a bootloader has left by its end. */
-        timer_set(&attached->timer, milliseconds(MAX(options(attached->played)->enumerate / 2, RESET_SIGNALLING)));
+        timer_set(&attached->reset_timer, milliseconds(MAX(options(attached->played)->enumerate / 2, RESET_SIGNALLING)));
         /* May drop off the bus from inside. */
         sim_camera_bus_reset(attached->camera->model);
 }
@@ -552,6 +580,15 @@ static void configure(struct attached *attached, control_fn done)
         attached->control.done = done;
         control_setup(&attached->control, 0, USB_REQ_SET_CONFIGURATION, 1, 0, 0);
         ep0_submit(&attached->ep0, &attached->control);
+}
+
+static void on_reset_timer(void *userdata)
+{
+        struct attached *attached = userdata;
+
+        /* One that has left has its node taken away, and the program its answer, when the loss is noticed. */
+        if (attached->state != ATTACHED_LEAVING)
+                configure(attached, on_reset_configured);
 }
 
 /* The string in a reply of size bytes; what is not ASCII is not ours. */
@@ -886,6 +923,29 @@ static void on_configured(struct control *control, int status, size_t actual)
         next_string(attached);
 }
 
+static void reset_next(struct played *played)
+{
+        struct attached *attached, *next;
+
+        for (attached = TAILQ_FIRST(&played->debounced); attached; attached = next) {
+                next = TAILQ_NEXT(attached, order);
+                if (bus_is_busy(attached))
+                        continue;
+                TAILQ_REMOVE(&played->debounced, attached, order);
+                attached->state = ATTACHED_RESET;
+                timer_set(&attached->timer, milliseconds(options(played)->enumerate));
+        }
+}
+
+static void await_turn(struct attached *attached)
+{
+        struct played *played = attached->played;
+
+        attached->state = ATTACHED_DEBOUNCED;
+        TAILQ_INSERT_TAIL(&played->debounced, attached, order);
+        reset_next(played);
+}
+
 static void on_reset_done(struct attached *attached)
 {
         struct world_camera *camera = attached->camera;
@@ -901,7 +961,10 @@ static void on_reset_done(struct attached *attached)
                 trace(attached, "device descriptor read/64, error %d", r);
                 say(attached, NEWS_NO_ANSWER);
                 if (++attached->rounds < ROUNDS) {
-                        timer_set(&attached->timer, milliseconds(options(attached->played)->enumerate));
+                        if (attached->rounds % TURN_ROUNDS == 0)
+                                await_turn(attached);
+                        else
+                                timer_set(&attached->timer, milliseconds(options(attached->played)->enumerate));
                         return;
                 }
         } else {
@@ -918,6 +981,7 @@ static void on_reset_done(struct attached *attached)
                 return;
         }
         attached->state = ATTACHED_CONFIGURE;
+        defer_call(&attached->played->pump);
         configure(attached, on_configured);
 }
 
@@ -927,8 +991,7 @@ static void on_timer(void *userdata)
 
         switch (attached->state) {
         case ATTACHED_DEBOUNCE:
-                attached->state = ATTACHED_RESET;
-                timer_set(&attached->timer, milliseconds(options(attached->played)->enumerate));
+                await_turn(attached);
                 break;
         case ATTACHED_RESET:
                 on_reset_done(attached);
@@ -940,10 +1003,8 @@ static void on_timer(void *userdata)
                 on_noticed(attached);
                 break;
         case ATTACHED_READY:
-                if (attached->resetting)
-                        configure(attached, on_reset_configured);
-                break;
         case ATTACHED_QUEUED:
+        case ATTACHED_DEBOUNCED:
         case ATTACHED_CONFIGURE:
         case ATTACHED_STRINGS:
         case ATTACHED_FAILED:
@@ -982,6 +1043,7 @@ static void on_pump(void *userdata)
                 attached->state = ATTACHED_DEBOUNCE;
                 timer_set(&attached->timer, milliseconds(options(played)->debounce));
         }
+        reset_next(played);
 }
 
 static int attached_new(struct played *played, unsigned bus, const uint8_t *ports, size_t n_ports,
@@ -1014,6 +1076,7 @@ static int attached_new(struct played *played, unsigned bus, const uint8_t *port
         (void)snprintf(attached->device.port, sizeof(attached->device.port), "%s",
                        n_ports == 0 ? "0" : strchr(attached->device.name, '-') + 1);
         timer_init(&attached->timer, played->loop, on_timer, attached);
+        timer_init(&attached->reset_timer, played->loop, on_reset_timer, attached);
         ep0_init(&attached->ep0, played->loop, camera ? camera->model : NULL);
         LIST_INSERT_HEAD(&played->attached, attached, link);
         *ret = attached;
@@ -1201,11 +1264,12 @@ static void played_forget(struct kernel *kernel, struct world_camera *camera)
 
 static void played_look(struct kernel *kernel, const struct world_camera *camera, struct kernel_view *ret)
 {
-        const struct attached *attached = camera->attached;
+        const struct attached *attached = camera->attached, *other;
 
+        LIST_FOREACH(other, &played_of(kernel)->attached, link)
+                ret->departing |= other->camera == camera && other != attached && other->announced;
         if (!attached) {
-                LIST_FOREACH(attached, &played_of(kernel)->attached, link)
-                        ret->announced |= attached->camera == camera && attached->announced;
+                ret->announced = ret->departing;
                 return;
         }
         ret->announced = attached->announced;
@@ -1288,6 +1352,7 @@ int kernel_played_new(struct loop *loop, int fuse_fd, struct kernel **ret)
         played->kernel.ops = &played_ops;
         played->loop = loop;
         TAILQ_INIT(&played->queue);
+        TAILQ_INIT(&played->debounced);
         TAILQ_INIT(&played->losses);
         LIST_INIT(&played->attached);
         LIST_INIT(&played->dead);

@@ -21,7 +21,8 @@ struct kernel;
 
 /* What programs can see of a camera now. */
 struct kernel_view {
-        bool announced;                 /* its "add" is out, and its "remove" not */
+        bool announced;                 /* its "add" is out, and its "remove" not; of the present attachment, if there is one */
+        bool departing;                 /* an earlier attachment's "remove" is not out */
         uint64_t announced_at;          /* loop_now(); 0: not announced */
         bool configured;
         bool given_up;                  /* it got no descriptor, and asks no more */

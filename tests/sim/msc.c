@@ -88,6 +88,8 @@ static bool begin(struct msc *msc)
 
 bool msc_receive(struct msc *msc, const uint8_t *bytes, size_t size)
 {
+        if (msc->stalled)
+                return false;
         while (size > 0) {
                 size_t n;
 
@@ -100,8 +102,10 @@ bool msc_receive(struct msc *msc, const uint8_t *bytes, size_t size)
                         msc->n_command += n;
                         if (msc->n_command == sizeof(msc->command)) {
                                 msc->n_command = 0;
-                                if (!begin(msc))
+                                if (!begin(msc)) {
+                                        msc->stalled = true;
                                         return false;
+                                }
                         }
                 }
                 bytes += n;
@@ -114,6 +118,8 @@ int msc_say(struct msc *msc, uint8_t *bytes, size_t size)
 {
         size_t n;
 
+        if (msc->stalled)
+                return -EPIPE;
         if (msc->out_left > 0 || msc->status_said == sizeof(msc->status))
                 return -EAGAIN;
         if (msc->in_left > 0) {

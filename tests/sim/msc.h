@@ -23,10 +23,12 @@ struct msc {
         uint8_t status[13];
         size_t status_said;             /* sizeof(status): nothing is to be said */
         uint8_t sense_key, sense_code;
+        bool stalled;                   /* both pipes, until msc_init() */
 };
 
+/* At first, and by a reset: of the bus, or the class's own. */
 void msc_init(struct msc *msc);
-/* False: not a command; the pipe is to be stalled until a reset. */
+/* False: the pipe is stalled: this was no command, or one before it was not. */
 bool msc_receive(struct msc *msc, const uint8_t *bytes, size_t size);
-/* Up to size bytes of one transfer; -EAGAIN: nothing is to be said now. */
+/* Up to size bytes of one transfer; -EAGAIN: nothing is to be said now; -EPIPE: the pipe is stalled. */
 int msc_say(struct msc *msc, uint8_t *bytes, size_t size);

@@ -185,6 +185,14 @@ static void forget_response(struct runtime_tty *tty)
         timer_clear(&tty->again);
 }
 
+void runtime_tty_hang_up(struct runtime_tty *tty)
+{
+        forget_response(tty);
+        timer_clear(&tty->poll);
+        tty->n = tty->n_in = 0;
+        tty->sequence = 0;
+}
+
 /* 500, 1500 and 3500 ms after the first time; then it gives up. */
 static void on_again(void *userdata)
 {
@@ -194,6 +202,10 @@ static void on_again(void *userdata)
         if (tty->sends > ELEMENTSOF(pauses)) {
                 forget_response(tty);
                 tty->sequence = 0;
+                return;
+        }
+        if (!tty->is_up(tty->userdata)) {
+                runtime_tty_hang_up(tty);
                 return;
         }
         tty->unacknowledged[4] |= FLAG_RTX;
@@ -299,6 +311,8 @@ static void on_poll(void *userdata)
 {
         struct runtime_tty *tty = userdata;
 
+        if (!tty->is_up(tty->userdata))
+                runtime_tty_hang_up(tty);
         while (tty->n_in >= HEADER && !tty->reset.queued) {
                 uint8_t header[HEADER];
                 size_t size, total;
@@ -337,9 +351,9 @@ static void receive_packets(struct runtime_tty *tty, const uint8_t *bytes, size_
 /* --- the port --- */
 
 void runtime_tty_init(struct runtime_tty *tty, struct loop *loop, struct sim_camera *camera, const struct sim_config *config,
-                      runtime_say_fn say, void *userdata)
+                      runtime_say_fn say, runtime_line_fn is_up, void *userdata)
 {
-        *tty = (struct runtime_tty){ .camera = camera, .config = config, .say = say, .userdata = userdata };
+        *tty = (struct runtime_tty){ .camera = camera, .config = config, .say = say, .is_up = is_up, .userdata = userdata };
         defer_init(&tty->reset, loop, on_reset, tty);
         timer_init(&tty->poll, loop, on_poll, tty);
         timer_init(&tty->again, loop, on_again, tty);
@@ -353,13 +367,13 @@ void runtime_tty_deinit(struct runtime_tty *tty)
         timer_deinit(&tty->again);
 }
 
-void runtime_tty_receive(struct runtime_tty *tty, bool at_rate, const uint8_t *bytes, size_t size)
+void runtime_tty_receive(struct runtime_tty *tty, const uint8_t *bytes, size_t size)
 {
         unsigned version[3];
 
         sim_camera_heard(tty->camera, size);
-        if (sim_camera_mode(tty->camera) != SIM_RUNTIME || !at_rate || tty->config->runtime_deaf) {
-                tty->n = tty->n_in = 0;
+        if (sim_camera_mode(tty->camera) != SIM_RUNTIME || tty->config->runtime_deaf || !tty->is_up(tty->userdata)) {
+                runtime_tty_hang_up(tty);
                 return;
         }
         sim_camera_runtime_version(tty->camera, version);

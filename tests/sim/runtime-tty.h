@@ -4,9 +4,10 @@
 /*
  * What a running camera says on its serial port: the few commands that tell who
  * it is and reset it, in the protocol that its firmware speaks - the legacy debug
- * protocol, from v5.0.0 on the packet protocol (runtime-protocol.md).  It answers only
- * at 921600 baud; at any other rate the port is a REPL, which is not simulated.
- * Scripts and frames are not either.
+ * protocol, from v5.0.0 on the packet protocol (runtime-protocol.md).  It speaks only
+ * as long as the line is up: at 921600 baud, and the packet protocol with DTR.  A line
+ * that falls ends the conversation, and what was not said yet is never said.  At any other rate the
+ * port is a REPL, which is not simulated.  Scripts and frames are not either.
  *
  * Written from the reference, and not from the daemon's own words: one would
  * believe the other.
@@ -20,11 +21,14 @@
 #include "sim/model.h"
 
 typedef void (*runtime_say_fn)(void *userdata, const uint8_t *bytes, size_t size);
+/* The host's side is set so that it is spoken to, as far as a front end can know: of a pty the rate only. */
+typedef bool (*runtime_line_fn)(void *userdata);
 
 struct runtime_tty {
         struct sim_camera *camera;
         const struct sim_config *config;
         runtime_say_fn say;
+        runtime_line_fn is_up;
         void *userdata;
         struct defer reset;             /* never from inside a read */
         bool forced;
@@ -45,8 +49,9 @@ struct runtime_tty {
 };
 
 void runtime_tty_init(struct runtime_tty *tty, struct loop *loop, struct sim_camera *camera, const struct sim_config *config,
-                      runtime_say_fn say, void *userdata);
+                      runtime_say_fn say, runtime_line_fn is_up, void *userdata);
 /* Safe on a zeroed struct. */
 void runtime_tty_deinit(struct runtime_tty *tty);
-/* at_rate: the host's side is set to 921600. */
-void runtime_tty_receive(struct runtime_tty *tty, bool at_rate, const uint8_t *bytes, size_t size);
+void runtime_tty_receive(struct runtime_tty *tty, const uint8_t *bytes, size_t size);
+/* The line has fallen; also found out when something is to be done next, if nobody says it.  A restart that it was told stays told. */
+void runtime_tty_hang_up(struct runtime_tty *tty);

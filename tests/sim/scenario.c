@@ -1491,7 +1491,8 @@ static int condition_holds(struct world_camera *camera, const char *condition)
                 return -EINVAL;
         }
         if (strncmp(condition, "announced=", 10) == 0)
-                return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_is_announced(camera) == flag;
+                return parse_bool(value + 1, &flag) < 0 ? -EINVAL :
+                       flag ? world_camera_is_announced(camera) : world_camera_is_forgotten(camera);
         if (strncmp(condition, "given-up=", 9) == 0)
                 return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_is_given_up(camera) == flag;
         if (strncmp(condition, "plugged=", 8) == 0)
@@ -1552,7 +1553,8 @@ static void on_wait_timeout(void *userdata)
         }
         (void)snprintf(error, sizeof(error), "timeout; it is %s%s",
                        sim_mode_name(sim_camera_mode(world_camera_model(waiting->camera))),
-                       world_camera_is_announced(waiting->camera) ? "" : ", and programs do not see it");
+                       world_camera_is_announced(waiting->camera) ? "" :
+                       world_camera_is_forgotten(waiting->camera) ? ", and programs do not see it" : ", and programs see what it was");
         waiting_end(waiting, error);
 }
 
@@ -1599,9 +1601,14 @@ static int command_wait(struct call *call)
                 return r;
         if (call->n == 0)
                 return fail(call, "for what?");
-        for (int i = 0; i < call->n; i++)
+        for (int i = 0; i < call->n; i++) {
                 if (condition_holds(camera, call->words[i]) < 0)
                         return fail(call, "%s: not understood", call->words[i]);
+                /* That a port is given up the machine's own kernel tells in its log, and whom it refuses a node nobody. */
+                if ((strncmp(call->words[i], "given-up=", 9) == 0 || strncmp(call->words[i], "denied>=", 8) == 0) &&
+                    (r = only_played(call)) < 0)
+                        return r;
+        }
 
         r = waiting_new(call, timeout * MSEC, &waiting);
         if (r < 0)
@@ -1706,7 +1713,7 @@ static const struct command {
         { "set", command_set,
           "[window=FACTOR] [debounce=MS] [enumerate=MS] [udev=MS] [notice=MS] [serial=yes|no] [uevents=yes|no]\n"
           "window: window_scale of cameras that are made from now on (1).  The kernel's and udevd's times (100, 250, 10); notice: how late a hub tells of a loss (30); serial: one port of a hub\n"
-          "at a time (no); uevents=no: nobody hears anything.  Without words: shows them." },
+          "at a time, and one reset of a controller (no); uevents=no: nobody hears anything.  Without words: shows them." },
         { "cameras", command_cameras, "\nOne line for each; port is the last one while it is not plugged in." },
         { "port", command_port, "NAME\nWhere it is, or was last, as the kernel calls it." },
         { "mode", command_mode, "NAME\noff, silent, rom-dfu, bootloader ... whatever it is." },

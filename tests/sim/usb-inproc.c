@@ -321,13 +321,20 @@ static void say_on_serial(void *userdata, const uint8_t *bytes, size_t size)
                 camera->serial_user->said(camera->serial_userdata, bytes, size);
 }
 
+static bool serial_is_up(void *userdata)
+{
+        const struct usb_inproc_camera *camera = userdata;
+
+        return camera->serial_user != NULL;
+}
+
 static void on_serial_timer(void *userdata)
 {
         struct usb_inproc_camera *camera = userdata;
         struct usb_inproc *host = camera->host;
 
         snprintf(camera->serial_node, sizeof(camera->serial_node), "/dev/ttyACM%u", host->last_serial++);
-        runtime_tty_init(&camera->runtime, host->loop, camera->sim, &camera->config, say_on_serial, camera);
+        runtime_tty_init(&camera->runtime, host->loop, camera->sim, &camera->config, say_on_serial, serial_is_up, camera);
         if (host->on_serial)
                 host->on_serial(host->serial_userdata, camera->port);
 }
@@ -394,13 +401,14 @@ int usb_inproc_serial_open(const char *node, const struct usb_inproc_serial_user
 
 void usb_inproc_serial_write(struct usb_inproc_camera *camera, const void *data, size_t size)
 {
-        runtime_tty_receive(&camera->runtime, /* at_rate= */ true, data, size);
+        runtime_tty_receive(&camera->runtime, data, size);
 }
 
 void usb_inproc_serial_close(struct usb_inproc_camera *camera)
 {
         camera->serial_user = NULL;
         camera->serial_userdata = NULL;
+        runtime_tty_hang_up(&camera->runtime);
 }
 
 /* - hubs - */

@@ -21,6 +21,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/netlink.h>
 #include <linux/usb/ch9.h>
 #include <linux/usbdevice_fs.h>
@@ -32,7 +33,6 @@
 #include <string.h>
 #include <sys/inotify.h>
 #include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -40,6 +40,7 @@
 
 #include "base/bytes.h"
 #include "base/cleanup.h"
+#include "sim/child.h"
 #include "sim/ep0.h"
 #include "sim/kernel.h"
 #include "sim/msc.h"
@@ -59,6 +60,8 @@
 #define SPEED_FULL 2
 #define SPEED_HIGH 3
 #define HOLD_PATIENCE 10000             /* ms */
+#define LET_GO_PATIENCE 1000            /* ms */
+#define MSC_RESET 0xff                  /* of the mass storage class */
 
 enum state {
         ATTACHING,
@@ -265,8 +268,9 @@ static void on_serial_says(void *userdata, const uint8_t *bytes, size_t size)
 }
 
 /* The packet protocol wants DTR, the older one only the rate. */
-static bool speaks(struct device *device)
+static bool speaks(void *userdata)
 {
+        const struct device *device = userdata;
         unsigned version[3];
         uint32_t rate;
         bool dtr;
@@ -280,14 +284,14 @@ static void submit_out(struct device *device, struct usbip_urb *urb)
 {
         switch (device->out_roles[urb->endpoint]) {
         case ROLE_SERIAL:
-                runtime_tty_receive(&device->runtime, speaks(device), urb->data, urb->size);
+                runtime_tty_receive(&device->runtime, urb->data, urb->size);
                 changed(device->vhci);
                 break;
         case ROLE_STORAGE:
                 if (msc_receive(&device->msc, urb->data, urb->size))
                         break;
-                msc_init(&device->msc);
                 complete(device, urb, -EPIPE, 0);
+                pump(device);
                 return;
         case ROLE_NOTIFY:
         case ROLE_NONE:
@@ -360,6 +364,13 @@ static void on_control_done(struct control *control, int status, size_t actual)
                         trace(device, "configuration %u", urb->setup[2]);
                 }
         }
+        if (is_request(urb, USB_TYPE_CLASS | USB_RECIP_INTERFACE, MSC_RESET) && status >= 0)
+                msc_init(&device->msc);
+        /* Rate and DTR are set there: what nobody has fetched when the line falls is lost. */
+        if (device->has_cdc && device->state == ATTACHED && !speaks(device)) {
+                runtime_tty_hang_up(&device->runtime);
+                device->n_serial = 0;
+        }
         complete(device, urb, status, actual);
         flush(device);
         changed(device->vhci);
@@ -375,7 +386,7 @@ static void on_reset(struct device *device)
         if (device->has_cdc) {
                 runtime_tty_deinit(&device->runtime);
                 runtime_tty_init(&device->runtime, device->vhci->loop, device->camera->model, &device->camera->config,
-                                 on_serial_says, device);
+                                 on_serial_says, speaks, device);
                 device->n_serial = 0;
         }
         msc_init(&device->msc);
@@ -470,11 +481,18 @@ static void on_socket(void *userdata, unsigned events)
 
 /* --- a device's life --- */
 
-static void stop_holder(struct device *device, size_t interface)
+/* With wait the claim is gone when this returns (a process has closed its files when its end shows), or the kernel does not let go of it
+ * in time: it may be awaiting an answer of ours. */
+static void stop_holder(struct device *device, size_t interface, bool wait)
 {
+        struct pollfd pollfd = { .fd = device->holders[interface], .events = POLLIN };
+
         if (device->holders[interface] < 0)
                 return;
         (void)syscall(SYS_pidfd_send_signal, device->holders[interface], SIGKILL, NULL, 0);
+        if (wait)
+                while (poll(&pollfd, 1, LET_GO_PATIENCE) < 0 && errno == EINTR)
+                        ;
         (void)close(device->holders[interface]);
         device->holders[interface] = -1;
 }
@@ -524,7 +542,7 @@ static void device_silence(struct device *device)
         runtime_tty_deinit(&device->runtime);
         fail_waiting(device);
         for (size_t i = 0; i < ELEMENTSOF(device->holders); i++)
-                stop_holder(device, i);
+                stop_holder(device, i, /* wait= */ false);
         if (device->inotify >= 0)
                 (void)inotify_rm_watch(device->vhci->inotify, device->inotify);
         device->inotify = -1;
@@ -638,11 +656,15 @@ static void node_path(const struct device *device, char path[static 40])
 }
 
 /* In a process of its own: the device is locked as long as its own answers are awaited, and those are ours to give. */
-static void hold_on(const char *path, unsigned interface, int report)
+static void hold_on(pid_t parent, const char *path, unsigned interface, int report)
 {
         int fd;
 
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        child_begin(parent, SIGKILL);
+        /* Cameras' connections and programs' nodes among them: whoever has those open keeps them alive. */
+        if (report > 0)
+                (void)close_range(0, (unsigned)report - 1, 0);
+        (void)close_range((unsigned)report + 1, UINT_MAX, 0);
         fd = open(path, O_RDWR | O_CLOEXEC);
         if (fd < 0 || ioctl(fd, USBDEVFS_CLAIMINTERFACE, &interface) < 0) {
                 (void)!write(report, "n", 1);
@@ -659,17 +681,17 @@ static int start_holder(struct device *device, uint8_t interface, bool wait)
         struct pollfd pollfd = { .events = POLLIN };
         char path[40], said = 'n';
         int report[2], n, r = 0;
-        pid_t pid;
+        pid_t pid, parent = getpid();
 
         if (device->number == 0 || has_holder(device, interface))
                 return 0;
-        stop_holder(device, interface);
+        stop_holder(device, interface, /* wait= */ false);
         node_path(device, path);
         if (pipe2(report, O_CLOEXEC) < 0)
                 return -errno;
         pid = fork();
         if (pid == 0)
-                hold_on(path, interface, report[1]);
+                hold_on(parent, path, interface, report[1]);
         if (pid < 0)
                 r = -errno;
         (void)close(report[1]);
@@ -691,7 +713,7 @@ static int start_holder(struct device *device, uint8_t interface, bool wait)
         }
         (void)close(report[0]);
         if (r < 0)
-                stop_holder(device, interface);
+                stop_holder(device, interface, /* wait= */ false);
         return r;
 }
 
@@ -995,7 +1017,7 @@ static void vhci_connected(struct kernel *kernel, struct world_camera *camera)
         timer_init(&device->timer, vhci->loop, on_timer, device);
         ep0_init(&device->ep0, vhci->loop, camera->model);
         if (device->has_cdc)
-                runtime_tty_init(&device->runtime, vhci->loop, camera->model, &camera->config, on_serial_says, device);
+                runtime_tty_init(&device->runtime, vhci->loop, camera->model, &camera->config, on_serial_says, speaks, device);
         io_watch_init(&device->watch, vhci->loop, device->fd, on_socket, device);
         (void)io_watch_set(&device->watch, IO_READ);
         LIST_INSERT_HEAD(&vhci->devices, device, link);
@@ -1067,8 +1089,9 @@ static void vhci_look(struct kernel *kernel, const struct world_camera *camera, 
 {
         const struct device *device = camera->attached;
 
+        ret->departing = find_departed(vhci_of(kernel), camera->port, 0) != NULL;
         if (!device) {
-                ret->announced = find_departed(vhci_of(kernel), camera->port, 0) != NULL;
+                ret->announced = ret->departing;
                 return;
         }
         if (device->state != ATTACHED)
@@ -1125,7 +1148,7 @@ static int vhci_hold(struct kernel *kernel, struct world_camera *camera, uint8_t
                 return 0;
         if (hold)
                 return start_holder(device, interface, /* wait= */ is_complete(device));
-        stop_holder(device, interface);
+        stop_holder(device, interface, /* wait= */ true);
         return 0;
 }
 

@@ -433,6 +433,13 @@ bool world_camera_is_announced(const struct world_camera *camera)
         return look(camera).announced;
 }
 
+bool world_camera_is_forgotten(const struct world_camera *camera)
+{
+        const struct kernel_view view = look(camera);
+
+        return !view.announced && !view.departing;
+}
+
 bool world_camera_is_given_up(const struct world_camera *camera)
 {
         return look(camera).given_up;

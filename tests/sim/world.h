@@ -65,8 +65,10 @@ int world_hub_on(struct world *world, const char *port);
 /* The real one; "" never plugged in. */
 const char *world_camera_port(const struct world_camera *camera);
 bool world_camera_is_plugged(const struct world_camera *camera);
-/* Its "add" was sent, and not yet its "remove". */
+/* Its "add" was sent, and not yet its "remove".  One that is back at a port before that is announced when it is anew. */
 bool world_camera_is_announced(const struct world_camera *camera);
+/* Programs do not see it, neither as it is nor as what it was until it left: as long as its loss is not dealt with they do. */
+bool world_camera_is_forgotten(const struct world_camera *camera);
 /* The kernel got no descriptor from it, and tries no more. */
 bool world_camera_is_given_up(const struct world_camera *camera);
 /* loop_now() just before its "add" was sent; 0: not (yet). */

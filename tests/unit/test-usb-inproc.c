@@ -813,6 +813,100 @@ static void test_one_dead_camera_delays_no_other(void **state)
         usb_device_free(dead);
 }
 
+/* --- a serial port --- */
+
+struct ear {
+        uint8_t heard[256];
+        size_t n;
+        size_t n_expected;
+};
+
+static void on_said(void *userdata, const uint8_t *bytes, size_t size)
+{
+        struct ear *ear = userdata;
+
+        assert_true(size <= sizeof(ear->heard) - ear->n);
+        memcpy(ear->heard + ear->n, bytes, size);
+        ear->n += size;
+}
+
+static void on_port_gone(void *userdata)
+{
+}
+
+static bool heard_it(void *userdata)
+{
+        struct ear *ear = userdata;
+
+        return ear->n >= ear->n_expected;
+}
+
+static bool never(void *userdata)
+{
+        return false;
+}
+
+static bool has_serial(void *userdata)
+{
+        struct stage *stage = userdata;
+        char path[32];
+
+        return usb_inproc_serial_port(stage->host, "3-1.2", path, sizeof(path)) >= 0;
+}
+
+static void runs(struct stage *stage, char node_of_port[static 32])
+{
+        usb_inproc_port_plug(stage->camera, "3-1.2");
+        assert_true(loop_run_until(stage->loop, has_serial, stage, 30 * SEC));
+        assert_int_equal(usb_inproc_serial_port(stage->host, "3-1.2", node_of_port, 32), 0);
+}
+
+static const struct usb_inproc_serial_user ear_user = { .said = on_said, .gone = on_port_gone };
+static const uint8_t sync_request[] = { 0xaa, 0xd5, 0, 0, 0, 0, 0, 0, 0xb0, 0xac };
+static const uint8_t caps_request[] = { 0xaa, 0xd5, 0, 0, 0, 1, 0, 0, 0xc3, 0xdd };
+
+/* The packet protocol stops when DTR falls: what was not acknowledged is not said again to who opens the port next. */
+static void a_conversation_ends_with_its_line(void **state)
+{
+        struct stage *stage = *state;
+        struct usb_inproc_camera *camera;
+        struct ear ear = { 0 };
+        char port[32];
+
+        runs(stage, port);
+        assert_int_equal(usb_inproc_serial_open(port, &ear_user, &ear, &camera), 0);
+        usb_inproc_serial_write(camera, sync_request, sizeof(sync_request));
+        ear.n_expected = sizeof(sync_request);
+        assert_true(loop_run_until(stage->loop, heard_it, &ear, 1 * SEC));
+        usb_inproc_serial_write(camera, caps_request, sizeof(caps_request));
+        ear.n_expected += 30;
+        assert_true(loop_run_until(stage->loop, heard_it, &ear, 400 * MSEC));
+        ear.n_expected += 30;                   /* once more, as long as the line is up */
+        assert_true(loop_run_until(stage->loop, heard_it, &ear, 1 * SEC));
+
+        usb_inproc_serial_close(camera);
+        assert_int_equal(usb_inproc_serial_open(port, &ear_user, &ear, &camera), 0);
+        assert_false(loop_run_until(stage->loop, never, NULL, 10 * SEC));
+        assert_int_equal(ear.n, ear.n_expected);
+}
+
+/* Nor is what it was asked, and has not looked at yet, answered to another. */
+static void an_answer_is_not_for_who_comes_next(void **state)
+{
+        struct stage *stage = *state;
+        struct usb_inproc_camera *camera;
+        struct ear ear = { 0 };
+        char port[32];
+
+        runs(stage, port);
+        assert_int_equal(usb_inproc_serial_open(port, &ear_user, &ear, &camera), 0);
+        usb_inproc_serial_write(camera, sync_request, sizeof(sync_request));
+        usb_inproc_serial_close(camera);
+        assert_int_equal(usb_inproc_serial_open(port, &ear_user, &ear, &camera), 0);
+        assert_false(loop_run_until(stage->loop, never, NULL, 10 * SEC));
+        assert_int_equal(ear.n, 0);
+}
+
 int main(void)
 {
         const struct CMUnitTest tests[] = {
@@ -843,6 +937,8 @@ int main(void)
                 cmocka_unit_test_setup_teardown(test_a_dying_host_leaves_the_camera_pinned, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_port_reset, setup, teardown),
                 cmocka_unit_test_setup_teardown(test_one_dead_camera_delays_no_other, setup, teardown),
+                cmocka_unit_test_setup_teardown(a_conversation_ends_with_its_line, setup, teardown),
+                cmocka_unit_test_setup_teardown(an_answer_is_not_for_who_comes_next, setup, teardown),
         };
 
         return cmocka_run_group_tests_name("usb-inproc", tests, NULL, NULL);

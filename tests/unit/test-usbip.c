@@ -474,6 +474,14 @@ static void test_storage(void **state)
 
         memset(cbw, 'x', sizeof(cbw));
         assert_false(msc_receive(&msc, cbw, 31));
+        /* Both pipes are stalled now, for a command as it should be, too, until a reset. */
+        assert_int_equal(msc_say(&msc, bytes, 13), -EPIPE);
+        command(cbw, 6, 0, false, (const uint8_t[]){ 0x00, 0, 0, 0, 0, 0 }, 6);
+        assert_false(msc_receive(&msc, cbw, 31));
+        assert_int_equal(msc_say(&msc, bytes, 13), -EPIPE);
+        msc_init(&msc);
+        assert_true(msc_receive(&msc, cbw, 31));
+        expect_status(&msc, 6, 1);
 }
 
 int main(void)
