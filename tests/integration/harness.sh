@@ -11,6 +11,7 @@
 # that was started inside.  Verbs:
 #
 #     sim COMMAND...                  what a hand, a fault or an eye does: see camsim --help
+#     replugged CAMERA...             they run again, and programs have heard of it: what is waited for then was not before
 #     camera NAME BOARD [KEY=VALUE]   a camera as fast as the machine
 #     start_daemon [OPTION...]        a private bus, camrescued, and waits until it is on the bus; stop_daemon, daemon_ends, kill_daemon, restart_daemon
 #     configure LINE...               what stands in camrescue.conf; before start_daemon
@@ -192,6 +193,15 @@ sim() {
 
 camera() {
 	sim camera "$@" speed=max
+}
+
+replugged() {
+	local camera
+
+	{
+		for camera; do echo "replug $camera"; done
+		for camera; do echo "wait $camera mode=runtime"; done
+	} | sim
 }
 
 quick_machine() {
