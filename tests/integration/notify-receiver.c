@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Listens on a NOTIFY_SOCKET and prints what a daemon tells its manager, one
+ * Listens on a NOTIFY_SOCKET, says "listening", and prints what a daemon tells its manager, one
  * assignment a line, until it is told to end.  Bash cannot listen on a datagram socket.
  */
 
@@ -27,6 +27,8 @@ int main(int argc, char *argv[])
                 (void)fprintf(stderr, "notify-receiver: %s: %s\n", argv[1], strerror(errno));
                 return 1;
         }
+        if (puts("listening") < 0 || fflush(stdout) != 0)
+                return 1;
         for (;;) {
                 ssize_t n = recv(fd, message, sizeof(message) - 1, 0);
 
