@@ -16,6 +16,8 @@
 #     has CAMERA PARTITION FILE   these bytes stand there
 #     away CAMERA NAME            unplugs it, and waits until the daemon has seen that (NAME: how the client knows it)
 #     advises NAME WORDS          the client shows these words about it
+#     wait_for_text PORT PATTERN  until the daemon says so of it
+#     times PORT                  how often in a row what is there did not answer, as the daemon says
 
 counter() {
 	local all
@@ -124,4 +126,26 @@ away() {
 advises() {
 	cam status "$1" > "$T/advice" 2>&1
 	grep -qF -- "$2" "$T/advice" || { cat "$T/advice"; false; }
+}
+
+wait_for_text() {
+	local line seconds=$((20 * slowness))
+
+	exec 7< <(exec timeout --foreground $seconds "$camrescue" --bus-address "$bus_address" watch --json --timeout $seconds "$(at "$1")")
+	while read -r line <&7; do
+		# shellcheck disable=SC2053 # a pattern
+		if [[ $line == *'"text": "'$2'"'* || $line == *'"text":"'$2'"'* ]]; then
+			exec 7<&-
+			return 0
+		fi
+	done
+	exec 7<&-
+	status "$1" .diagnosis.text
+	return 1
+}
+
+times() {
+	local text
+	text=$(status "$1" .diagnosis.text)
+	case $text in *"("*" times in a row)"*) text=${text#*"("}; echo "${text%% *}" ;; *) echo 1 ;; esac
 }
