@@ -19,6 +19,7 @@
 #     CAMSIM_WRAPPER=(COMMAND...)     before this file is read: by what all of it is run
 #     cam ARGUMENT...                 the client
 #     wait_status CAMERA CONDITION [SECONDS]   state, or state=S mode=M firmware=V diagnosis=D update=E; event driven
+#     until_told MATCH COMMAND...     until it succeeds; asked anew at whatever the bus tells that matches
 #     status CAMERA KEY               one value of the client's JSON: .state, .update.result
 #     at PORT                         what a port that a test names is called by the kernel: the same, if that is played
 #     port NAME                       where a camera of camsim is, or was last: "1-1"
@@ -285,29 +286,35 @@ start_daemon() {
 DAEMON_WRAPPER=()
 kernel_logs=0
 
-# Until the name is owned.  The bus tells it: the monitor's match is in place before the owner is asked for.
-wait_for_daemon() {
-	local line
+# until_told MATCH COMMAND...: until it succeeds, within 30 s.  It is asked anew whenever the bus has told something that matches; the first thing
+# that a monitor hears is its own name, and from then on it hears everything.
+until_told() {
+	local match=$1 line monitor status=1
+	shift
 
-	exec 7< <(exec dbus-monitor --address "$bus_address" \
-		"type='signal',interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.camrescue1'" 2> /dev/null)
-	local monitor=$!
-	local status=1
-	# The first thing that a monitor hears is its own name: from then on it hears everything.
-	while read -r -t 30 -u 7 line; do
-		if daemon_is_on_bus; then
+	exec 7< <(exec timeout 30 dbus-monitor --address "$bus_address" "$match" 2> /dev/null)
+	monitor=$!
+	while read -r -u 7 line; do
+		if "$@"; then
 			status=0
 			break
 		fi
-		kill -0 "$daemon_pid" 2> /dev/null || break
 	done
 	kill "$monitor" 2> /dev/null
 	exec 7<&-
-	if [ $status -ne 0 ]; then
-		echo "# camrescued did not come up"
-		print_logs
-	fi
 	return $status
+}
+
+# Until the name is owned, or will not be.
+wait_for_daemon() {
+	until_told "type='signal',interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='org.camrescue1'" came_up && kill -0 "$daemon_pid" 2> /dev/null && return 0
+	echo "# camrescued did not come up"
+	print_logs
+	return 1
+}
+
+came_up() {
+	daemon_is_on_bus || ! kill -0 "$daemon_pid" 2> /dev/null
 }
 
 daemon_is_on_bus() {
