@@ -7,6 +7,8 @@
 # Verbs:
 #
 #     store [VERSION [BOARD...]]  a release of every board, or of these, in the daemon's store and in $T/release
+#     counter CAMERA WORD         one of the numbers of "sim counters"
+#     id_of CAMERA                its unique id
 #     recall CAMERA...            counters at zero; flash and log as they are now are what is compared with later
 #     recount CAMERA...           the same without the flash: that is compared with what it was when it was recalled
 #     untouched CAMERA...         not one transfer, and its node was not opened
@@ -18,6 +20,10 @@
 #     advises NAME WORDS          the client shows these words about it
 #     wait_for_text PORT PATTERN  until the daemon says so of it
 #     times PORT                  how often in a row what is there did not answer, as the daemon says
+
+id_of() {
+	sim cameras | sed -n "s/^$1 .* id=\([^ ]*\).*/\1/p"
+}
 
 counter() {
 	local all
