@@ -63,6 +63,7 @@ struct asking {
         enum access access;
         sd_bus_slot *left;              /* the sender's leaving */
         uint64_t number;                /* by which polkit knows it */
+        uint64_t said_at;               /* registry_last_attachment() when it came in first */
         uid_t uid;
         bool answered, allowed;
         bool came_in;                   /* once more, after the answer */
@@ -428,7 +429,16 @@ struct bus *bus_of_message(sd_bus_message *message)
         return sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
 }
 
-int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error)
+/* The object that is called may be another one by now. */
+static int check_meant(struct bus *bus, const struct asking *asking, sd_bus_error *error)
+{
+        const struct camera *camera = bus_camera_of_path(bus, sd_bus_message_get_path(asking->message));
+        struct request_result result;
+
+        return !camera || registry_was_meant(camera, asking->said_at, &result) ? 1 : bus_refuse(error, &result, "");
+}
+
+int bus_check_access_of(sd_bus_message *message, enum access access, uint64_t *ret_said_at, sd_bus_error *error)
 {
         struct bus *bus = bus_of_message(message);
         struct asking *asking = asking_of(bus, message);
@@ -438,10 +448,13 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
         int r;
 
         if (asking) {
-                r = asking->allowed ? 1 : sd_bus_error_setf(error, asking->error ?: BUS_ERROR_DENIED, "%s", asking->reason);
+                *ret_said_at = asking->said_at;
+                r = asking->allowed ? check_meant(bus, asking, error) :
+                    sd_bus_error_setf(error, asking->error ?: BUS_ERROR_DENIED, "%s", asking->reason);
                 asking_free(asking);
                 return r;
         }
+        *ret_said_at = registry_last_attachment(bus->registry);
         r = check_size(message, &size, error);
         if (r < 0)
                 return r;
@@ -456,7 +469,7 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
         if (!asking)
                 return -ENOMEM;
         *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .size = size, .access = access,
-                                   .number = ++bus->n_asked };
+                                   .number = ++bus->n_asked, .said_at = *ret_said_at };
         LIST_INSERT_HEAD(&bus->askings, asking, link);
         r = sender ? begin_asking(asking, sender->uid) : ask_bus(asking, on_user);
         if (r < 0) {
@@ -464,4 +477,11 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
                 return r;
         }
         return 0;
+}
+
+int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error)
+{
+        uint64_t said_at;
+
+        return bus_check_access_of(message, access, &said_at, error);
 }

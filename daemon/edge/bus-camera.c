@@ -121,7 +121,7 @@ static int do_request(sd_bus_message *message, struct camera *camera, enum wish 
         struct bus_image image;
         int r;
 
-        r = bus_check_access(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, error);
+        r = bus_check_access_of(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, &request.said_at, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = bus_read_request(message, allowed, &request, &image, error);

@@ -149,6 +149,9 @@ enum access { ACCESS_UPDATE, ACCESS_RECOVER, ACCESS_MANAGE, ACCESS_INHIBIT, _ACC
 /* May the sender do that?  To be asked before anything is read of the message.  1: yes.  0: it is being found out, and the message comes
  * again then: the handler returns 1 and does nothing else.  Negative: no, and error says why. */
 int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error);
+/* The same, and when it was said (struct request): what its arguments name may have gone since, and another have come in its place.  (Of the object
+ * that is called this is asked here.) */
+int bus_check_access_of(sd_bus_message *message, enum access access, uint64_t *ret_said_at, sd_bus_error *error);
 /* Whose vtable it is; at the beginning of a handler: who tells something in it, or asks the bus, does not know any more. */
 struct bus *bus_of_message(sd_bus_message *message);
 /* Camera.HoldInBootloader, Camera.ReadFlash and Camera.Release. */

@@ -59,7 +59,7 @@ static int do_request(sd_bus_message *message, struct bus *bus, enum wish wish, 
         const char *path;
         int r;
 
-        r = bus_check_access(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, error);
+        r = bus_check_access_of(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, &request.said_at, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = sd_bus_message_enter_container(message, 'a', "o");
