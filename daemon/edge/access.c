@@ -224,14 +224,13 @@ static int on_left(sd_bus_message *message, void *userdata, sd_bus_error *error)
         return 0;
 }
 
-static int await_leaving(struct asking *asking)
+int bus_await_leaving(struct bus *bus, const char *sender, sd_bus_slot **ret_slot, sd_bus_message_handler_t on_leaving, void *userdata)
 {
         char match[256];
 
         (void)snprintf(match, sizeof(match), "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
-                       "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s',arg2=''",
-                       sd_bus_message_get_sender(asking->message));
-        return sd_bus_add_match_async(asking->bus->connection, &asking->left, match, on_left, NULL, asking);
+                       "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s',arg2=''", sender);
+        return sd_bus_add_match_async(bus->connection, ret_slot, match, on_leaving, NULL, userdata);
 }
 
 static int ask_polkit(struct asking *asking)
@@ -369,12 +368,11 @@ static bool user_of(sd_bus_message *reply, uid_t *ret)
         return !sd_bus_message_get_error(reply) && sd_bus_message_read(reply, "u", ret) >= 0;
 }
 
-static int ask_bus(struct asking *asking, sd_bus_message_handler_t on_user)
+int bus_ask_user(struct bus *bus, const char *sender, sd_bus_slot **ret_slot, sd_bus_message_handler_t on_user, void *userdata)
 {
-        defer_call(&asking->bus->prepare);
-        return sd_bus_call_method_async(asking->bus->connection, &asking->slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                        "org.freedesktop.DBus", "GetConnectionUnixUser", on_user, asking, "s",
-                                        sd_bus_message_get_sender(asking->message));
+        defer_call(&bus->prepare);
+        return sd_bus_call_method_async(bus->connection, ret_slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                        "org.freedesktop.DBus", "GetConnectionUnixUser", on_user, userdata, "s", sender);
 }
 
 /* He is still there: the bus does one after the other, so his leaving will be told. */
@@ -394,12 +392,13 @@ static int on_still_there(sd_bus_message *reply, void *userdata, sd_bus_error *e
 /* Known, and not too many. */
 static int begin_asking(struct asking *asking, uid_t uid)
 {
+        const char *sender = sd_bus_message_get_sender(asking->message);
         int r;
 
         asking->uid = uid;
         asking->known = true;
-        r = await_leaving(asking);
-        return r < 0 ? r : ask_bus(asking, on_still_there);
+        r = bus_await_leaving(asking->bus, sender, &asking->left, on_left, asking);
+        return r < 0 ? r : bus_ask_user(asking->bus, sender, &asking->slot, on_still_there, asking);
 }
 
 static int on_user(sd_bus_message *reply, void *userdata, sd_bus_error *error)
@@ -471,7 +470,7 @@ int bus_check_access_of(sd_bus_message *message, enum access access, uint64_t *r
         *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .size = size, .access = access,
                                    .number = ++bus->n_asked, .said_at = *ret_said_at };
         LIST_INSERT_HEAD(&bus->askings, asking, link);
-        r = sender ? begin_asking(asking, sender->uid) : ask_bus(asking, on_user);
+        r = sender ? begin_asking(asking, sender->uid) : bus_ask_user(bus, name, &asking->slot, on_user, asking);
         if (r < 0) {
                 asking_free(asking);
                 return r;

@@ -152,6 +152,10 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
 /* The same, and when it was said (struct request): what its arguments name may have gone since, and another have come in its place.  (Of the object
  * that is called this is asked here.) */
 int bus_check_access_of(sd_bus_message *message, enum access access, uint64_t *ret_said_at, sd_bus_error *error);
+/* Tells when sender leaves the bus.  Whether he has not left before, bus_ask_user() asks the bus afterwards: whoever is gone has no user, and the
+ * reply is an error. */
+int bus_await_leaving(struct bus *bus, const char *sender, sd_bus_slot **ret_slot, sd_bus_message_handler_t on_leaving, void *userdata);
+int bus_ask_user(struct bus *bus, const char *sender, sd_bus_slot **ret_slot, sd_bus_message_handler_t on_user, void *userdata);
 /* Whose vtable it is; at the beginning of a handler: who tells something in it, or asks the bus, does not know any more. */
 struct bus *bus_of_message(sd_bus_message *message);
 /* Camera.HoldInBootloader, Camera.ReadFlash and Camera.Release. */

@@ -26,6 +26,8 @@
  *                                              and the holes stay
  *     hostile ADDRESS hoard CAMERA PARTITION N  reads a partition N times and keeps what it was given mapped; once it must be too
  *                                              much; closes it all, and has one more.  Prints how many there were
+ *     hostile ADDRESS read CAMERA PARTITION    says "known" when the daemon knows whose it is; with a line on its input reads a partition: "asked" as soon as
+ *                                              the bus has the call, and then "done", or the error's name
  *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
  *     hostile ADDRESS ping SECONDS N           N calls one after the other; the slowest in ms on standard output, or what failed
  *
@@ -830,6 +832,41 @@ static int hoard(const char *camera, const char *partition, unsigned n)
         return 0;
 }
 
+static int on_read(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        (void)error;
+        (void)printf("%s\n", e ? e->name : "done");
+        *(bool *)userdata = true;
+        return 0;
+}
+
+static int read_once(const char *camera, const char *partition)
+{
+        sd_bus *bus = connect_bus();
+        sd_bus_message *call = new_call(bus, camera, SERVICE ".Camera", "ReadFlash");
+        bool done = false;
+        char c;
+
+        must(sd_bus_call_method(bus, SERVICE, ROOT, SERVICE ".Manager", "ReloadConfig", NULL, NULL, ""), "permission");
+        (void)printf("known\n");
+        (void)fflush(stdout);
+        if (read(STDIN_FILENO, &c, 1) != 1)
+                die("no word to begin");
+        must(sd_bus_message_append(call, "a{sv}", 1, "partition", "s", partition), "call");
+        must(sd_bus_call_async(bus, NULL, call, on_read, &done, 3 * TIMEOUT_USEC), "send");
+        sd_bus_message_unref(call);
+        /* What came before, it has sent on. */
+        must(sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId", NULL, NULL, ""), "bus");
+        (void)printf("asked\n");
+        (void)fflush(stdout);
+        while (!done)
+                process_or_wait(bus, "no answer");
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- audience --- */
 
 #define AUDIENCE_CAMERAS_MAX 32
@@ -1007,12 +1044,14 @@ int main(int argc, char **argv)
                 return holes((size_t)atoi(argv[3]) << 20);
         if (strcmp(verb, "hoard") == 0 && argc == 6)
                 return hoard(argv[3], argv[4], (unsigned)atoi(argv[5]));
+        if (strcmp(verb, "read") == 0 && argc == 5)
+                return read_once(argv[3], argv[4]);
         if (strcmp(verb, "audience") == 0 && argc == 6)
                 return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
         if (strcmp(verb, "error") == 0 && (argc == 6 || argc == 8))
                 return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
                 return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
-        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|surge|outlive|burden|pile|holes|hoard|audience|error|ping ARGUMENT...\n");
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|surge|outlive|burden|pile|holes|hoard|read|audience|error|ping ARGUMENT...\n");
         return 2;
 }
