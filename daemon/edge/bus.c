@@ -623,8 +623,11 @@ bool bus_leave_name(struct bus *bus)
         uint64_t before = bus->n_questions;
         unsigned n = 0;
 
-        if (bus_owes_answers(bus))
+        if (bus_owes_answers(bus) || !LIST_EMPTY(&bus->inhibitions) || !LIST_EMPTY(&bus->askings) || !LIST_EMPTY(&bus->releasings) ||
+            !LIST_EMPTY(&bus->readings) || !LIST_EMPTY(&bus->tellings)) {
+                log_debug("somebody on the bus needs us");
                 return false;
+        }
         /* What was sent to the name before the bus heard of this is here when the answer is. */
         if (sd_bus_release_name(bus->connection, BUS_NAME) < 0)
                 return true;
