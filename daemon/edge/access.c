@@ -271,6 +271,8 @@ static int measure(sd_bus_message *message, size_t *left)
                 size_t size = sizeof(value);
 
                 if (type == 'a' || type == 'v' || type == 'r' || type == 'e') {
+                        if (type == 'v')        /* it brings its signature along */
+                                size += strlen(contents);
                         r = sd_bus_message_enter_container(message, type, contents);
                         if (r >= 0)
                                 r = measure(message, left);
