@@ -38,10 +38,10 @@
 #define GROUPS_MAX             1024
 #define ENTRY_MAX              (1u << 20)       /* of the user database: a group has the names of all its members */
 #define ARGUMENTS_MAX          (64u << 10)      /* bytes of one call: what is kept while somebody is asked is kept whole */
-#define KEPT_MAX               (4u << 20)       /* bytes of all calls that are kept */
+#define KEPT_MAX               (4u << 20)       /* bytes of all calls that are kept; and as many of those whose user is not known yet, which the bus soon tells */
 #define KEPT_OF_EACH           4096             /* of them, besides its arguments */
 
-#define TOO_MANY "Too many of your questions wait for permission."
+#define TOO_MANY "Too many questions wait for permission: ask again later."
 
 #define POLKIT_CALL "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority"
 
@@ -349,13 +349,14 @@ static bool too_many(const struct bus *bus, const char *sender, uid_t uid)
         return n >= ASKINGS_MAX || of_sender >= ASKINGS_OF_ONE_MAX || of_user >= ASKINGS_OF_USER_MAX;
 }
 
-/* Of those of whom it is not known whose they are, too. */
-static bool is_full(const struct bus *bus, size_t size)
+/* Whoever need not ask is among the unknown: those who wait for polkit do not stand in his way. */
+static bool is_full(const struct bus *bus, bool known, size_t size)
 {
         const struct asking *asking;
 
         LIST_FOREACH(asking, &bus->askings, link)
-                size += asking->size;
+                if (asking->known == known)
+                        size += asking->size;
         return size > KEPT_MAX;
 }
 
@@ -417,7 +418,7 @@ static int on_user(sd_bus_message *reply, void *userdata, sd_bus_error *error)
         remember_sender(asking->bus, sender, uid);
         if (need_not_ask(uid))
                 answer(asking, true, "");
-        else if (too_many(asking->bus, sender, uid)) {
+        else if (too_many(asking->bus, sender, uid) || is_full(asking->bus, /* known= */ true, asking->size)) {
                 asking->error = SD_BUS_ERROR_LIMITS_EXCEEDED;
                 answer(asking, false, TOO_MANY);
         } else if (begin_asking(asking, uid) < 0)
@@ -464,7 +465,7 @@ int bus_check_access_of(sd_bus_message *message, enum access access, uint64_t *r
         sender = sender_of(bus, name);
         if (sender && need_not_ask(sender->uid))
                 return 1;
-        if (is_full(bus, size) || (sender && too_many(bus, name, sender->uid)))
+        if (is_full(bus, /* known= */ sender != NULL, size) || (sender && too_many(bus, name, sender->uid)))
                 return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "%s", TOO_MANY);
         asking = calloc(1, sizeof(*asking));
         if (!asking)
