@@ -79,6 +79,7 @@ enum request_refusal {
         REFUSAL_UPDATE_OPEN,
         REFUSAL_NOTHING_TO_DO,
         REFUSAL_BUSY,                   /* for some seconds */
+        REFUSAL_LIMIT,                  /* more than is kept of such */
         REFUSAL_NOT_HELD,               /* in its bootloader: hold it first */
         REFUSAL_INHIBITED,              /* others asked for hands off */
         REFUSAL_ARGUMENT,               /* makes no sense */

@@ -274,7 +274,7 @@ static bool is_too_much(struct registry *registry, const struct camera *camera, 
         }
         if (of_camera < RECENT_UPDATES_OF_ONE_MAX && n < RECENT_UPDATES_MAX)
                 return false;
-        refuse(ret, REFUSAL_BUSY, "%s in the last ten minutes: ask again later",
+        refuse(ret, REFUSAL_LIMIT, "%s in the last ten minutes: ask again later",
                of_camera < RECENT_UPDATES_OF_ONE_MAX ? "too many updates were asked for" : "too many updates of it were asked for");
         return true;
 }

@@ -513,6 +513,7 @@ int bus_refuse(sd_bus_error *error, const struct request_result *result, const c
                 [REFUSAL_UPDATE_OPEN]   = BUS_ERROR_UPDATE_OPEN,
                 [REFUSAL_NOTHING_TO_DO] = BUS_ERROR_NOTHING_TO_DO,
                 [REFUSAL_BUSY]          = BUS_ERROR_BUSY,
+                [REFUSAL_LIMIT]         = BUS_ERROR_LIMIT,
                 [REFUSAL_NOT_HELD]      = BUS_ERROR_REFUSED,
                 [REFUSAL_INHIBITED]     = BUS_ERROR_INHIBITED,
                 [REFUSAL_ARGUMENT]      = BUS_ERROR_INVALID,
