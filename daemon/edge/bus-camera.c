@@ -129,6 +129,9 @@ static int do_request(sd_bus_message *message, struct camera *camera, enum wish 
                 return r;
         if (image.fd >= 0)
                 return bus_request_with_image(message, camera, &request, &image, error);
+        r = accepting_check_room(bus, error);
+        if (r < 0)
+                return r;
         registry_request(camera->registry, camera, &request, &result);
         return bus_reply_request(bus, message, &result, error);
 }
@@ -196,7 +199,10 @@ int bus_retry(sd_bus_message *message, struct camera *camera, sd_bus_error *erro
 {
         struct bus *bus = bus_of_message(message);
         struct request_result result;
+        int r = accepting_check_room(bus, error);
 
+        if (r < 0)
+                return r;
         registry_retry(camera->registry, camera, &result);
         return bus_reply_request(bus, message, &result, error);
 }

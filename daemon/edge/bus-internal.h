@@ -137,6 +137,8 @@ int bus_reply_request(struct bus *bus, sd_bus_message *message, const struct req
 /* The same of several: what became of each is added, and the answer sent when all their updates are on the disk.  If they
  * cannot be written there they are cancelled, and the answer is the error NotSaved.  accepting_send() takes accepting over, a reference to
  * reply of its own, and returns what a handler returns. */
+/* Before anything is asked for: how many such answers may wait. */
+int accepting_check_room(struct bus *bus, sd_bus_error *error);
 struct accepting *accepting_new(struct bus *bus, sd_bus_message *message);
 struct accepting *accepting_free(struct accepting *accepting);
 void accepting_add(struct accepting *accepting, const struct request_result *result);
