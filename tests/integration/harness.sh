@@ -13,6 +13,7 @@
 #     sim COMMAND...                  what a hand, a fault or an eye does: see camsim --help
 #     camera NAME BOARD [KEY=VALUE]   a camera as fast as the machine
 #     start_daemon [OPTION...]        a private bus, camrescued, and waits until it is on the bus; stop_daemon, daemon_ends, kill_daemon, restart_daemon
+#     bus_policy=XML                  what else the bus's configuration says; before start_daemon
 #     configure LINE...               what stands in camrescue.conf; before start_daemon
 #     KERNEL_LOG=1                    the daemon reads what the simulated kernel says
 #     CAMSIM_WRAPPER=(COMMAND...)     before this file is read: by what all of it is run
@@ -215,6 +216,7 @@ port() {
 bus_pid=
 bus_address=
 bus_options=()
+bus_policy=
 
 start_bus() {
 	[ -z "$bus_pid" ] || return 0
@@ -232,6 +234,7 @@ start_bus() {
 		    <allow user="*"/>
 		    <allow user="*"/>
 		  </policy>
+		  $bus_policy
 		</busconfig>
 	END
 	bus_address=unix:path=$T/bus.socket

@@ -31,6 +31,7 @@
  *                                              much; closes it all, and has one more.  Prints how many there were
  *     hostile ADDRESS read CAMERA PARTITION    says "known" when the daemon knows whose it is; with a line on its input reads a partition: "asked" as soon as
  *                                              the bus has the call, and then "done", or the error's name
+ *     hostile ADDRESS descriptors N            one call of ReloadConfig with N descriptors; its error's name
  *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
  *     hostile ADDRESS ping SECONDS N           N calls one after the other; the slowest in ms on standard output, or what failed
  *
@@ -1049,6 +1050,25 @@ static int audience(unsigned n, unsigned n_deaf, unsigned n_cameras)
         return r;
 }
 
+/* --- descriptors --- */
+
+static int descriptors(unsigned n)
+{
+        sd_bus *bus = connect_bus();
+        sd_bus_message *call = new_call(bus, ROOT, SERVICE ".Manager", "ReloadConfig");
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        for (unsigned i = 0; i < n; i++)
+                must(sd_bus_message_append(call, "h", STDIN_FILENO), "call");
+        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
+        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "none");
+        sd_bus_error_free(&error);
+        sd_bus_message_unref(call);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- error --- */
 
 static int print_error(const char *path, const char *interface, const char *member, const char *key, const char *text)
@@ -1140,10 +1160,12 @@ int main(int argc, char **argv)
                 return read_once(argv[3], argv[4]);
         if (strcmp(verb, "audience") == 0 && argc == 6)
                 return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
+        if (strcmp(verb, "descriptors") == 0 && argc == 4)
+                return descriptors((unsigned)atoi(argv[3]));
         if (strcmp(verb, "error") == 0 && (argc == 6 || argc == 8))
                 return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
                 return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
-        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|signatures|accept|surge|outlive|burden|pile|holes|hoard|read|audience|error|ping ARGUMENT...\n");
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|signatures|accept|surge|outlive|burden|pile|holes|hoard|read|audience|descriptors|error|ping ARGUMENT...\n");
         return 2;
 }
