@@ -704,6 +704,7 @@ static struct session_wish make_wish(struct camera *camera)
         if (camera->word)
                 wish.wish = WISH_RECOVER;
         wish.word_replace = camera->word_replace;
+        wish.word_is_stale = camera->word && camera->attachment > camera->word_said_at;
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
         wish.begun = update_is_begun(camera->update);
         wish.keep = camera->hold.wished && camera->mode == CAMERA_MODE_BOOTLOADER && !update;

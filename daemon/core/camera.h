@@ -37,6 +37,7 @@ struct camera {
         enum camera_mode mode;
         enum camera_state state;
         bool attached;
+        uint64_t attachment;            /* which, of all that the registry has seen; the last one, also when absent */
         struct sighting sighting;       /* the last one, also when absent */
         enum identity_match match;      /* how it was recognised at this attachment */
         struct camera *hinted_by_port;  /* provisional, in ROM DFU or unreadable: the camera last seen on this port; a hint, no proof */
@@ -64,6 +65,7 @@ struct camera {
         struct update *update;          /* the open one, or the last; NULL: none */
         bool word;                      /* the user's word, for this attachment (row 2) */
         bool word_replace;
+        uint64_t word_said_at;          /* the last attachment that was seen then */
         char word_firmware[80];
 
         bool looked;                    /* its flash was read since its last runtime */

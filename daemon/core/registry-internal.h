@@ -30,6 +30,7 @@ struct registry {
         struct defer look;              /* whether what is inhibited is quiet by now */
         struct inhibitor *stopping;     /* registry_stop()'s */
         uint64_t next_update;
+        uint64_t last_attachment;
         struct journal_watch watch;
         /* Cameras whose identity their ROM hides were restored here: their bootloaders are awaited. */
         struct expectation {

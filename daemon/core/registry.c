@@ -74,6 +74,7 @@ int registry_new(const struct session_context *context, const struct registry_se
         registry->context = *context;
         registry->context.hurry_until = &registry->hurry_until;
         registry->settings = *settings;
+        registry->last_attachment = 1;
         registry->next_update = journal_last_update_number(context->journal) + 1;
         TAILQ_INIT(&registry->cameras);
         TAILQ_INIT(&registry->updates);
@@ -205,6 +206,11 @@ size_t registry_attached(const struct registry *registry)
         TAILQ_FOREACH(camera, &registry->cameras, link)
                 n += camera->attached;
         return n;
+}
+
+uint64_t registry_last_attachment(const struct registry *registry)
+{
+        return registry->last_attachment;
 }
 
 size_t registry_working(const struct registry *registry)
@@ -712,6 +718,7 @@ void registry_unreadable(struct registry *registry, const char *port, const char
                         log_error("%s: cannot take note of a device that does not answer: %s", port, strerror(-r));
                         return;
                 }
+                camera->attachment = ++registry->last_attachment;
         }
         log_about(LOG_NOTICE, (&(struct log_subject){ .camera = camera->record.key, .port = port }),
                   "a device at %s does not answer, and the kernel has given it up%s%s", port, why[0] ? ": " : "", why);
@@ -757,6 +764,7 @@ void registry_seen(struct registry *registry, const struct sighting *sighting)
                   "%s: %s %04x:%04x serial %s", camera->board ? camera->board->name : "a device",
                   camera_mode_to_string(result.mode), sighting->vendor, sighting->product,
                   sighting->serial[0] ? sighting->serial : "none");
+        camera->attachment = ++registry->last_attachment;
         camera_seen(camera, sighting, result.mode, result.match);
         if (came_from_serial_bootloader(registry, sighting->port) && result.mode == CAMERA_MODE_RUNTIME)
                 camera_has_old_bootloader(camera);

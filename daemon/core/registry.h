@@ -79,6 +79,7 @@ enum request_refusal {
         REFUSAL_UPDATE_OPEN,
         REFUSAL_NOTHING_TO_DO,
         REFUSAL_BUSY,                   /* for some seconds */
+        REFUSAL_LIMIT,                  /* more than is kept of such */
         REFUSAL_NOT_HELD,               /* in its bootloader: hold it first */
         REFUSAL_INHIBITED,              /* others asked for hands off */
         REFUSAL_ARGUMENT,               /* makes no sense */
@@ -95,6 +96,7 @@ struct request {
         bool stay;                      /* in its bootloader afterwards, held */
         bool all;                       /* one of many: unknown firmware is skipped rather than replaced */
         bool dry_run;
+        uint64_t said_at;               /* registry_last_attachment() when it was said; 0: now */
 };
 
 struct request_result {
@@ -105,6 +107,9 @@ struct request_result {
         char text[256];
 };
 
+/* Is camera what its key meant when that was the last attachment (0: now)?  What has no name but its port's is another one each time.  False: ret says
+ * why not. */
+bool registry_was_meant(const struct camera *camera, uint64_t said_at, struct request_result *ret);
 void registry_request(struct registry *registry, struct camera *camera, const struct request *request,
                       struct request_result *ret);
 /* -EALREADY: has ended. */
@@ -139,6 +144,8 @@ struct update *registry_update_by_id(struct registry *registry, const char *id);
 const struct session_context *registry_context(const struct registry *registry);
 bool registry_automatic(const struct registry *registry);
 size_t registry_attached(const struct registry *registry);
+/* Attachments are numbered, from 2 on: the last one's. */
+uint64_t registry_last_attachment(const struct registry *registry);
 size_t registry_working(const struct registry *registry);       /* sessions going on */
 
 /* Cameras that are being written, and for less than that long (loop_now() microseconds); *ret_next, if there are some: when the first of them

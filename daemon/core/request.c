@@ -274,7 +274,7 @@ static bool is_too_much(struct registry *registry, const struct camera *camera, 
         }
         if (of_camera < RECENT_UPDATES_OF_ONE_MAX && n < RECENT_UPDATES_MAX)
                 return false;
-        refuse(ret, REFUSAL_BUSY, "%s in the last ten minutes: ask again later",
+        refuse(ret, REFUSAL_LIMIT, "%s in the last ten minutes: ask again later",
                of_camera < RECENT_UPDATES_OF_ONE_MAX ? "too many updates were asked for" : "too many updates of it were asked for");
         return true;
 }
@@ -463,6 +463,7 @@ static void recover(struct registry *registry, struct camera *camera, const stru
         if (!may_supersede(camera, ret))
                 return;
         camera->word = rom;
+        camera->word_said_at = request->said_at ?: registry->last_attachment;
         camera->word_replace = request->replace_unknown;
         begin(registry, camera, request, &wanted, ret);
 }
@@ -536,10 +537,21 @@ static void request_restore(struct registry *registry, struct camera *camera, co
                 begin(registry, camera, request, &wanted, ret);
 }
 
+bool registry_was_meant(const struct camera *camera, uint64_t said_at, struct request_result *ret)
+{
+        if (!camera->provisional || said_at == 0 || camera->attachment <= said_at)
+                return true;
+        refuse(ret, REFUSAL_NOT_PROVEN, "what is at %s now was plugged in after that was said, and may be another device: look, and say it again",
+               camera->sighting.port);
+        return false;
+}
+
 void registry_request(struct registry *registry, struct camera *camera, const struct request *request,
                       struct request_result *ret)
 {
         *ret = (struct request_result){ .action = REQUEST_REFUSE, .refusal = REFUSAL_FAILED };
+        if (!registry_was_meant(camera, request->said_at, ret))
+                return;
         switch (request->wish) {
         case WISH_UPDATE:
                 request_update(registry, camera, request, ret);

@@ -87,7 +87,7 @@ struct verdict_evidence {
         bool board_contradicted;        /* anything seen speaks for another board or camera: ids, map string, layout, unique id, flash */
         enum proof proof;
         bool serial_shared;             /* the device's serial is a constant: a word is good for this attachment only (row 2) */
-        bool word_is_stale;             /* PROOF_USER was given in an earlier attachment and serial_shared */
+        bool word_is_stale;             /* PROOF_USER was given before this attachment */
         bool older_than_ran;            /* the image is older than what the camera last ran (row 7) */
         bool word_romfs;                /* the user said --romfs */
         bool word_filesystem;           /* the user said --erase-filesystem */

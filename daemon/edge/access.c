@@ -38,10 +38,10 @@
 #define GROUPS_MAX             1024
 #define ENTRY_MAX              (1u << 20)       /* of the user database: a group has the names of all its members */
 #define ARGUMENTS_MAX          (64u << 10)      /* bytes of one call: what is kept while somebody is asked is kept whole */
-#define KEPT_MAX               (4u << 20)       /* bytes of all calls that are kept */
+#define KEPT_MAX               (4u << 20)       /* bytes of all calls that are kept; and as many of those whose user is not known yet, which the bus soon tells */
 #define KEPT_OF_EACH           4096             /* of them, besides its arguments */
 
-#define TOO_MANY "Too many of your questions wait for permission."
+#define TOO_MANY "Too many questions wait for permission: ask again later."
 
 #define POLKIT_CALL "org.freedesktop.PolicyKit1", "/org/freedesktop/PolicyKit1/Authority", "org.freedesktop.PolicyKit1.Authority"
 
@@ -63,6 +63,7 @@ struct asking {
         enum access access;
         sd_bus_slot *left;              /* the sender's leaving */
         uint64_t number;                /* by which polkit knows it */
+        uint64_t said_at;               /* registry_last_attachment() when it came in first */
         uid_t uid;
         bool answered, allowed;
         bool came_in;                   /* once more, after the answer */
@@ -223,14 +224,13 @@ static int on_left(sd_bus_message *message, void *userdata, sd_bus_error *error)
         return 0;
 }
 
-static int await_leaving(struct asking *asking)
+int bus_await_leaving(struct bus *bus, const char *sender, sd_bus_slot **ret_slot, sd_bus_message_handler_t on_leaving, void *userdata)
 {
         char match[256];
 
         (void)snprintf(match, sizeof(match), "type='signal',sender='org.freedesktop.DBus',path='/org/freedesktop/DBus',"
-                       "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s',arg2=''",
-                       sd_bus_message_get_sender(asking->message));
-        return sd_bus_add_match_async(asking->bus->connection, &asking->left, match, on_left, NULL, asking);
+                       "interface='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s',arg2=''", sender);
+        return sd_bus_add_match_async(bus->connection, ret_slot, match, on_leaving, NULL, userdata);
 }
 
 static int ask_polkit(struct asking *asking)
@@ -271,6 +271,8 @@ static int measure(sd_bus_message *message, size_t *left)
                 size_t size = sizeof(value);
 
                 if (type == 'a' || type == 'v' || type == 'r' || type == 'e') {
+                        if (type == 'v')        /* it brings its signature along */
+                                size += strlen(contents);
                         r = sd_bus_message_enter_container(message, type, contents);
                         if (r >= 0)
                                 r = measure(message, left);
@@ -347,13 +349,14 @@ static bool too_many(const struct bus *bus, const char *sender, uid_t uid)
         return n >= ASKINGS_MAX || of_sender >= ASKINGS_OF_ONE_MAX || of_user >= ASKINGS_OF_USER_MAX;
 }
 
-/* Of those of whom it is not known whose they are, too. */
-static bool is_full(const struct bus *bus, size_t size)
+/* Whoever need not ask is among the unknown: those who wait for polkit do not stand in his way. */
+static bool is_full(const struct bus *bus, bool known, size_t size)
 {
         const struct asking *asking;
 
         LIST_FOREACH(asking, &bus->askings, link)
-                size += asking->size;
+                if (asking->known == known)
+                        size += asking->size;
         return size > KEPT_MAX;
 }
 
@@ -368,12 +371,11 @@ static bool user_of(sd_bus_message *reply, uid_t *ret)
         return !sd_bus_message_get_error(reply) && sd_bus_message_read(reply, "u", ret) >= 0;
 }
 
-static int ask_bus(struct asking *asking, sd_bus_message_handler_t on_user)
+int bus_ask_user(struct bus *bus, const char *sender, sd_bus_slot **ret_slot, sd_bus_message_handler_t on_user, void *userdata)
 {
-        defer_call(&asking->bus->prepare);
-        return sd_bus_call_method_async(asking->bus->connection, &asking->slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
-                                        "org.freedesktop.DBus", "GetConnectionUnixUser", on_user, asking, "s",
-                                        sd_bus_message_get_sender(asking->message));
+        defer_call(&bus->prepare);
+        return sd_bus_call_method_async(bus->connection, ret_slot, "org.freedesktop.DBus", "/org/freedesktop/DBus",
+                                        "org.freedesktop.DBus", "GetConnectionUnixUser", on_user, userdata, "s", sender);
 }
 
 /* He is still there: the bus does one after the other, so his leaving will be told. */
@@ -393,12 +395,13 @@ static int on_still_there(sd_bus_message *reply, void *userdata, sd_bus_error *e
 /* Known, and not too many. */
 static int begin_asking(struct asking *asking, uid_t uid)
 {
+        const char *sender = sd_bus_message_get_sender(asking->message);
         int r;
 
         asking->uid = uid;
         asking->known = true;
-        r = await_leaving(asking);
-        return r < 0 ? r : ask_bus(asking, on_still_there);
+        r = bus_await_leaving(asking->bus, sender, &asking->left, on_left, asking);
+        return r < 0 ? r : bus_ask_user(asking->bus, sender, &asking->slot, on_still_there, asking);
 }
 
 static int on_user(sd_bus_message *reply, void *userdata, sd_bus_error *error)
@@ -415,7 +418,7 @@ static int on_user(sd_bus_message *reply, void *userdata, sd_bus_error *error)
         remember_sender(asking->bus, sender, uid);
         if (need_not_ask(uid))
                 answer(asking, true, "");
-        else if (too_many(asking->bus, sender, uid)) {
+        else if (too_many(asking->bus, sender, uid) || is_full(asking->bus, /* known= */ true, asking->size)) {
                 asking->error = SD_BUS_ERROR_LIMITS_EXCEEDED;
                 answer(asking, false, TOO_MANY);
         } else if (begin_asking(asking, uid) < 0)
@@ -428,7 +431,16 @@ struct bus *bus_of_message(sd_bus_message *message)
         return sd_bus_slot_get_userdata(sd_bus_get_current_slot(sd_bus_message_get_bus(message)));
 }
 
-int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error)
+/* The object that is called may be another one by now. */
+static int check_meant(struct bus *bus, const struct asking *asking, sd_bus_error *error)
+{
+        const struct camera *camera = bus_camera_of_path(bus, sd_bus_message_get_path(asking->message));
+        struct request_result result;
+
+        return !camera || registry_was_meant(camera, asking->said_at, &result) ? 1 : bus_refuse(error, &result, "");
+}
+
+int bus_check_access_of(sd_bus_message *message, enum access access, uint64_t *ret_said_at, sd_bus_error *error)
 {
         struct bus *bus = bus_of_message(message);
         struct asking *asking = asking_of(bus, message);
@@ -438,10 +450,13 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
         int r;
 
         if (asking) {
-                r = asking->allowed ? 1 : sd_bus_error_setf(error, asking->error ?: BUS_ERROR_DENIED, "%s", asking->reason);
+                *ret_said_at = asking->said_at;
+                r = asking->allowed ? check_meant(bus, asking, error) :
+                    sd_bus_error_setf(error, asking->error ?: BUS_ERROR_DENIED, "%s", asking->reason);
                 asking_free(asking);
                 return r;
         }
+        *ret_said_at = registry_last_attachment(bus->registry);
         r = check_size(message, &size, error);
         if (r < 0)
                 return r;
@@ -450,18 +465,25 @@ int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *
         sender = sender_of(bus, name);
         if (sender && need_not_ask(sender->uid))
                 return 1;
-        if (is_full(bus, size) || (sender && too_many(bus, name, sender->uid)))
+        if (is_full(bus, /* known= */ sender != NULL, size) || (sender && too_many(bus, name, sender->uid)))
                 return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "%s", TOO_MANY);
         asking = calloc(1, sizeof(*asking));
         if (!asking)
                 return -ENOMEM;
         *asking = (struct asking){ .bus = bus, .message = sd_bus_message_ref(message), .size = size, .access = access,
-                                   .number = ++bus->n_asked };
+                                   .number = ++bus->n_asked, .said_at = *ret_said_at };
         LIST_INSERT_HEAD(&bus->askings, asking, link);
-        r = sender ? begin_asking(asking, sender->uid) : ask_bus(asking, on_user);
+        r = sender ? begin_asking(asking, sender->uid) : bus_ask_user(bus, name, &asking->slot, on_user, asking);
         if (r < 0) {
                 asking_free(asking);
                 return r;
         }
         return 0;
+}
+
+int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error)
+{
+        uint64_t said_at;
+
+        return bus_check_access_of(message, access, &said_at, error);
 }

@@ -12,6 +12,8 @@
 #include "base/cleanup.h"
 #include "edge/bus-internal.h"
 
+#define ACCEPTINGS_MAX 256              /* calls whose updates are on their way to the disk */
+
 struct accepting {
         struct bus *bus;
         sd_bus_message *message, *reply;
@@ -22,6 +24,18 @@ struct accepting {
 static struct journal *journal_of(const struct bus *bus)
 {
         return registry_context(bus->registry)->journal;
+}
+
+int accepting_check_room(struct bus *bus, sd_bus_error *error)
+{
+        const struct accepting *accepting;
+        unsigned n = 0;
+
+        LIST_FOREACH(accepting, &bus->acceptings, link)
+                n++;
+        if (n >= ACCEPTINGS_MAX)
+                return sd_bus_error_setf(error, SD_BUS_ERROR_LIMITS_EXCEEDED, "Too many answers wait for the disk: ask again.");
+        return 0;
 }
 
 struct accepting *accepting_new(struct bus *bus, sd_bus_message *message)

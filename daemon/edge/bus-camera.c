@@ -121,7 +121,7 @@ static int do_request(sd_bus_message *message, struct camera *camera, enum wish 
         struct bus_image image;
         int r;
 
-        r = bus_check_access(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, error);
+        r = bus_check_access_of(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, &request.said_at, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = bus_read_request(message, allowed, &request, &image, error);
@@ -129,6 +129,9 @@ static int do_request(sd_bus_message *message, struct camera *camera, enum wish 
                 return r;
         if (image.fd >= 0)
                 return bus_request_with_image(message, camera, &request, &image, error);
+        r = accepting_check_room(bus, error);
+        if (r < 0)
+                return r;
         registry_request(camera->registry, camera, &request, &result);
         return bus_reply_request(bus, message, &result, error);
 }
@@ -196,7 +199,10 @@ int bus_retry(sd_bus_message *message, struct camera *camera, sd_bus_error *erro
 {
         struct bus *bus = bus_of_message(message);
         struct request_result result;
+        int r = accepting_check_room(bus, error);
 
+        if (r < 0)
+                return r;
         registry_retry(camera->registry, camera, &result);
         return bus_reply_request(bus, message, &result, error);
 }

@@ -153,7 +153,9 @@ struct reading {
         struct bus *bus;
         struct camera *camera;
         sd_bus_message *message;
-        sd_bus_track *track;            /* whoever asked: when he leaves, it ends */
+        sd_bus_slot *left;              /* whoever asked: when he leaves, it ends */
+        sd_bus_slot *still_there;       /* had he before we listened for that? */
+        bool beginning, ended;          /* it may end in the call that begins it */
         int fd;
         size_t size, done;              /* of it, at most; and what is there */
         LIST_ENTRY(reading) link;       /* in bus->readings */
@@ -248,7 +250,8 @@ static int hand_out(struct reading *reading)
 static void reading_free(struct reading *reading)
 {
         LIST_REMOVE(reading, link);
-        sd_bus_track_unref(reading->track);
+        sd_bus_slot_unref(reading->left);
+        sd_bus_slot_unref(reading->still_there);
         sd_bus_message_unref(reading->message);
         closep(&reading->fd);
         free(reading);
@@ -305,18 +308,25 @@ static void on_read_end(void *userdata, enum read_end end, const char *message)
 
         answer_read(reading, end, message);
         defer_call(&reading->bus->prepare);
-        reading_free(reading);
+        reading->ended = true;
+        if (!reading->beginning)
+                reading_free(reading);
 }
 
 static const struct hold_reader reader = { .on_data = on_data, .on_end = on_read_end };
 
-static int on_reader_gone(sd_bus_track *track, void *userdata)
+static int on_reader_gone(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
         struct reading *reading = userdata;
 
         camera_read_cancel(reading->camera);
         reading_free(reading);
         return 0;
+}
+
+static int on_reader_still_there(sd_bus_message *reply, void *userdata, sd_bus_error *error)
+{
+        return sd_bus_message_get_error(reply) ? on_reader_gone(reply, userdata, error) : 0;
 }
 
 static int read_read_options(sd_bus_message *message, struct session_read *ret, sd_bus_error *error)
@@ -358,12 +368,39 @@ static int read_read_options(sd_bus_message *message, struct session_read *ret, 
         return sd_bus_message_exit_container(message);
 }
 
-static int track_caller(struct reading *reading, sd_bus_message *message)
+/* (sd_bus_track would wait for the bus, and the loop with it.) */
+static int track_caller(struct reading *reading)
 {
+        const char *sender = sd_bus_message_get_sender(reading->message);
         int r;
 
-        r = sd_bus_track_new(sd_bus_message_get_bus(message), &reading->track, on_reader_gone, reading);
-        return r < 0 ? r : sd_bus_track_add_sender(reading->track, message);
+        r = bus_await_leaving(reading->bus, sender, &reading->left, on_reader_gone, reading);
+        return r < 0 ? r : bus_ask_user(reading->bus, sender, &reading->still_there, on_reader_still_there, reading);
+}
+
+/* Refused before anybody is asked for anything. */
+static int begin_reading(struct reading *reading, const struct session_read *what, sd_bus_error *error)
+{
+        struct request_result result;
+        bool begun;
+        int r;
+
+        reading->fd = memfd_create("camrescue-flash", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+        if (reading->fd < 0)
+                return -errno;
+        reading->beginning = true;
+        begun = camera_read(reading->camera, what, &reader, reading, &result);
+        reading->beginning = false;
+        if (!begun)
+                return bus_refuse(error, &result, "Not read: ");
+        if (reading->ended) {
+                reading_free(reading);
+                return 0;
+        }
+        r = track_caller(reading);
+        if (r < 0)
+                camera_read_cancel(reading->camera);
+        return r;
 }
 
 /* To its end, as long as that can be. */
@@ -406,7 +443,6 @@ int bus_on_read(sd_bus_message *message, void *userdata, sd_bus_error *error)
 {
         struct bus *bus = bus_of_message(message);
         struct camera *camera = userdata;
-        struct request_result result;
         struct session_read what;
         struct reading *reading;
         size_t size;
@@ -425,12 +461,9 @@ int bus_on_read(sd_bus_message *message, void *userdata, sd_bus_error *error)
         reading = calloc(1, sizeof(*reading));
         if (!reading)
                 return -ENOMEM;
-        *reading = (struct reading){ .bus = bus, .camera = camera, .message = sd_bus_message_ref(message), .size = size };
+        *reading = (struct reading){ .bus = bus, .camera = camera, .message = sd_bus_message_ref(message), .size = size, .fd = -1 };
         LIST_INSERT_HEAD(&bus->readings, reading, link);
-        reading->fd = memfd_create("camrescue-flash", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-        r = reading->fd < 0 ? -errno : track_caller(reading, message);
-        if (r >= 0 && !camera_read(camera, &what, &reader, reading, &result))
-                r = bus_refuse(error, &result, "Not read: ");
+        r = begin_reading(reading, &what, error);
         if (r < 0) {
                 reading_free(reading);
                 return r;

@@ -137,6 +137,8 @@ int bus_reply_request(struct bus *bus, sd_bus_message *message, const struct req
 /* The same of several: what became of each is added, and the answer sent when all their updates are on the disk.  If they
  * cannot be written there they are cancelled, and the answer is the error NotSaved.  accepting_send() takes accepting over, a reference to
  * reply of its own, and returns what a handler returns. */
+/* Before anything is asked for: how many such answers may wait. */
+int accepting_check_room(struct bus *bus, sd_bus_error *error);
 struct accepting *accepting_new(struct bus *bus, sd_bus_message *message);
 struct accepting *accepting_free(struct accepting *accepting);
 void accepting_add(struct accepting *accepting, const struct request_result *result);
@@ -149,6 +151,13 @@ enum access { ACCESS_UPDATE, ACCESS_RECOVER, ACCESS_MANAGE, ACCESS_INHIBIT, _ACC
 /* May the sender do that?  To be asked before anything is read of the message.  1: yes.  0: it is being found out, and the message comes
  * again then: the handler returns 1 and does nothing else.  Negative: no, and error says why. */
 int bus_check_access(sd_bus_message *message, enum access access, sd_bus_error *error);
+/* The same, and when it was said (struct request): what its arguments name may have gone since, and another have come in its place.  (Of the object
+ * that is called this is asked here.) */
+int bus_check_access_of(sd_bus_message *message, enum access access, uint64_t *ret_said_at, sd_bus_error *error);
+/* Tells when sender leaves the bus.  Whether he has not left before, bus_ask_user() asks the bus afterwards: whoever is gone has no user, and the
+ * reply is an error. */
+int bus_await_leaving(struct bus *bus, const char *sender, sd_bus_slot **ret_slot, sd_bus_message_handler_t on_leaving, void *userdata);
+int bus_ask_user(struct bus *bus, const char *sender, sd_bus_slot **ret_slot, sd_bus_message_handler_t on_user, void *userdata);
 /* Whose vtable it is; at the beginning of a handler: who tells something in it, or asks the bus, does not know any more. */
 struct bus *bus_of_message(sd_bus_message *message);
 /* Camera.HoldInBootloader, Camera.ReadFlash and Camera.Release. */

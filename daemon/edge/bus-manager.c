@@ -59,7 +59,7 @@ static int do_request(sd_bus_message *message, struct bus *bus, enum wish wish, 
         const char *path;
         int r;
 
-        r = bus_check_access(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, error);
+        r = bus_check_access_of(message, wish == WISH_RECOVER ? ACCESS_RECOVER : ACCESS_UPDATE, &request.said_at, error);
         if (r <= 0)
                 return r < 0 ? r : 1;
         r = sd_bus_message_enter_container(message, 'a', "o");
@@ -90,7 +90,9 @@ static int do_request(sd_bus_message *message, struct bus *bus, enum wish wish, 
                 return r;
         if (n == 0 && wish == WISH_RECOVER)
                 return sd_bus_error_setf(error, BUS_ERROR_INVALID, "The word that these are cameras is given for each by name.");
-        r = sd_bus_message_new_method_return(message, &reply);
+        r = accepting_check_room(bus, error);
+        if (r >= 0)
+                r = sd_bus_message_new_method_return(message, &reply);
         if (r >= 0)
                 r = sd_bus_message_open_container(reply, 'a', "(oosss)");
         if (r < 0)
@@ -373,14 +375,19 @@ static void make_request(struct adding *adding, const char *id)
         struct camera *camera = bus_camera_of_path(adding->bus, sd_bus_message_get_path(adding->message));
         _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         struct request_result result;
+        int r;
 
         if (!camera) {
                 (void)sd_bus_reply_method_errorf(adding->message, SD_BUS_ERROR_UNKNOWN_OBJECT, "The camera is gone.");
                 return;
         }
         adding->request.firmware = id;
-        registry_request(camera->registry, camera, &adding->request, &result);
-        if (bus_reply_request(adding->bus, adding->message, &result, &error) < 0)
+        r = accepting_check_room(adding->bus, &error);
+        if (r >= 0) {
+                registry_request(camera->registry, camera, &adding->request, &result);
+                r = bus_reply_request(adding->bus, adding->message, &result, &error);
+        }
+        if (r < 0)
                 (void)sd_bus_reply_method_error(adding->message, &error);
         forget_old_ones(adding->bus);
 }

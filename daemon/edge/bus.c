@@ -513,6 +513,7 @@ int bus_refuse(sd_bus_error *error, const struct request_result *result, const c
                 [REFUSAL_UPDATE_OPEN]   = BUS_ERROR_UPDATE_OPEN,
                 [REFUSAL_NOTHING_TO_DO] = BUS_ERROR_NOTHING_TO_DO,
                 [REFUSAL_BUSY]          = BUS_ERROR_BUSY,
+                [REFUSAL_LIMIT]         = BUS_ERROR_LIMIT,
                 [REFUSAL_NOT_HELD]      = BUS_ERROR_REFUSED,
                 [REFUSAL_INHIBITED]     = BUS_ERROR_INHIBITED,
                 [REFUSAL_ARGUMENT]      = BUS_ERROR_INVALID,
@@ -623,8 +624,11 @@ bool bus_leave_name(struct bus *bus)
         uint64_t before = bus->n_questions;
         unsigned n = 0;
 
-        if (bus_owes_answers(bus))
+        if (bus_owes_answers(bus) || !LIST_EMPTY(&bus->inhibitions) || !LIST_EMPTY(&bus->askings) || !LIST_EMPTY(&bus->releasings) ||
+            !LIST_EMPTY(&bus->readings) || !LIST_EMPTY(&bus->tellings)) {
+                log_debug("somebody on the bus needs us");
                 return false;
+        }
         /* What was sent to the name before the bus heard of this is here when the answer is. */
         if (sd_bus_release_name(bus->connection, BUS_NAME) < 0)
                 return true;

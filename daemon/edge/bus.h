@@ -37,6 +37,6 @@ int bus_take_name(struct bus *bus);
 void bus_manager_changed(struct bus *bus);
 /* Somebody waits for an answer that waits for the disk. */
 bool bus_owes_answers(const struct bus *bus);
-/* Gives the name back, to end because nobody needs us.  false: somebody asked something in that moment, was answered, and the name is ours
- * again. */
+/* Gives the name back, to end because nobody needs us.  false: somebody holds an inhibitor or waits for an answer, be it from polkit; or asked something in
+ * that moment, was answered, and the name is ours again. */
 bool bus_leave_name(struct bus *bus);

@@ -2,16 +2,34 @@
 
 /*
  * A slow disk: a library to be preloaded, in which every fsync, fdatasync and
- * sync_file_range takes SLOW_FSYNC_MS (default 200) longer.  It changes
- * nothing else.
+ * sync_file_range takes SLOW_FSYNC_MS (default 200) longer; and, while
+ * there is a FIFO of the name SLOW_FSYNC_GATE, until somebody has written to it
+ * and closed it.  It changes nothing else.
  */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
+
+static void await_gate(const char *path)
+{
+        char byte;
+        int fd;
+
+        if (!path)
+                return;
+        do
+                fd = open(path, O_RDONLY | O_CLOEXEC);
+        while (fd < 0 && errno == EINTR);
+        while (fd >= 0 && (read(fd, &byte, 1) > 0 || errno == EINTR))
+                errno = 0;
+        if (fd >= 0)
+                (void)close(fd);
+}
 
 static void be_slow(void)
 {
@@ -22,6 +40,7 @@ static void be_slow(void)
         /* A signal must not make the disk fast. */
         while (ms > 0 && nanosleep(&left, &left) < 0)
                 ;
+        await_gate(getenv("SLOW_FSYNC_GATE"));
 }
 
 int fsync(int fd)

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Gives an image to AddFirmware, or to Camera.Update, in ways that the client
- * never would: an unsealed one, options that make no sense.  What is refused is
- * told by the error's name and sentence, on standard error.
+ * Gives an image to AddFirmware, or to Camera.Update or Camera.Recover, in ways that
+ * the client never would: an unsealed one, options that make no sense.  What is
+ * refused is told by the error's name and sentence, on standard error.
  */
 
 #include <errno.h>
 #include <fcntl.h>
 #include <getopt.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,9 +18,9 @@
 #include <unistd.h>
 
 static const char usage[] =
-        "Usage: add-firmware [--seals=LETTERS] [--size=BYTES] [--camera=PATH] BUS-ADDRESS [KEY=TEXT]... < IMAGE\n"
+        "Usage: add-firmware [--seals=LETTERS] [--size=BYTES] [--camera=PATH [--recover]] BUS-ADDRESS [KEY=TEXT]... < IMAGE\n"
         "Without --seals standard input is given as it is; else a copy in a memfd, with seals against w(rite), g(row), s(hrink), or n(one),\n"
-        "cut or filled with zeros to --size.\n";
+        "cut or filled with zeros to --size.  --recover says \"asked\" as soon as the daemon has it.\n";
 
 static int seals_of(const char *letters)
 {
@@ -60,19 +61,49 @@ static int append_options(sd_bus_message *message, const char *camera, int fd, c
         return r < 0 ? r : sd_bus_message_close_container(message);
 }
 
-static int call(sd_bus *bus, const char *camera, int fd, char **options, sd_bus_error *error)
+static bool answered;
+
+static int on_answer(sd_bus_message *reply, void *userdata, sd_bus_error *unused)
+{
+        (void)unused;
+        answered = true;
+        return sd_bus_error_copy(userdata, sd_bus_message_get_error(reply));
+}
+
+/* One connection's messages come in their order: when the ping is answered, the call is there. */
+static int call_and_say(sd_bus *bus, sd_bus_message *message, sd_bus_error *error)
+{
+        int r;
+
+        r = sd_bus_call_async(bus, NULL, message, on_answer, error, 60 * UINT64_C(1000000));
+        if (r >= 0)
+                r = sd_bus_call_method(bus, "org.camrescue1", "/org/camrescue1", "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, "");
+        if (r < 0)
+                return r;
+        (void)puts("asked");
+        (void)fflush(stdout);
+        while (!answered && r >= 0) {
+                r = sd_bus_process(bus, NULL);
+                if (r == 0)
+                        r = sd_bus_wait(bus, UINT64_MAX);
+        }
+        return sd_bus_error_is_set(error) ? -sd_bus_error_get_errno(error) : r;
+}
+
+static int call(sd_bus *bus, const char *camera, bool recover, int fd, char **options, sd_bus_error *error)
 {
         sd_bus_message *message = NULL;
         int r;
 
         r = sd_bus_message_new_method_call(bus, &message, "org.camrescue1", camera ? camera : "/org/camrescue1",
-                                           camera ? "org.camrescue1.Camera" : "org.camrescue1.Manager", camera ? "Update" : "AddFirmware");
+                                           camera ? "org.camrescue1.Camera" : "org.camrescue1.Manager",
+                                           !camera ? "AddFirmware" : recover ? "Recover" : "Update");
         if (r >= 0 && !camera)
                 r = sd_bus_message_append(message, "h", fd);
         if (r >= 0)
                 r = append_options(message, camera, fd, options);
         if (r >= 0)
-                r = sd_bus_call(bus, message, 0, error, NULL);
+                r = recover ? call_and_say(bus, message, error) : sd_bus_call(bus, message, 0, error, NULL);
         sd_bus_message_unref(message);
         return r;
 }
@@ -83,12 +114,14 @@ int main(int argc, char *argv[])
                 { "seals", required_argument, NULL, 's' },
                 { "size", required_argument, NULL, 'n' },
                 { "camera", required_argument, NULL, 'c' },
+                { "recover", no_argument, NULL, 'r' },
                 {},
         };
         sd_bus_error error = SD_BUS_ERROR_NULL;
         const char *camera = NULL, *letters = NULL;
         int option, fd = STDIN_FILENO, r;
         sd_bus *bus = NULL;
+        bool recover = false;
         long size = -1;
 
         while ((option = getopt_long(argc, argv, "", long_options, NULL)) >= 0)
@@ -98,6 +131,8 @@ int main(int argc, char *argv[])
                         size = strtol(optarg, NULL, 10);
                 else if (option == 'c')
                         camera = optarg;
+                else if (option == 'r')
+                        recover = true;
                 else
                         optind = argc;
         if (optind >= argc) {
@@ -114,7 +149,7 @@ int main(int argc, char *argv[])
         if (r >= 0)
                 r = sd_bus_start(bus);
         if (r >= 0)
-                r = call(bus, camera, fd, argv + optind + 1, &error);
+                r = call(bus, camera, recover, fd, argv + optind + 1, &error);
         if (r < 0)
                 (void)fprintf(stderr, "%s: %s\n", error.name ? error.name : strerror(-r), error.message ? error.message : "");
         sd_bus_error_free(&error);

@@ -14,6 +14,7 @@
 #     replugged CAMERA...             they run again, and programs have heard of it: what is waited for then was not before
 #     camera NAME BOARD [KEY=VALUE]   a camera as fast as the machine
 #     start_daemon [OPTION...]        a private bus, camrescued, and waits until it is on the bus; stop_daemon, daemon_ends, kill_daemon, restart_daemon
+#     bus_policy=XML                  what else the bus's configuration says; before start_daemon
 #     configure LINE...               what stands in camrescue.conf; before start_daemon
 #     KERNEL_LOG=1                    the daemon reads what the simulated kernel says
 #     CAMSIM_WRAPPER=(COMMAND...)     before this file is read: by what all of it is run
@@ -226,6 +227,7 @@ port() {
 bus_pid=
 bus_address=
 bus_options=()
+bus_policy=
 
 start_bus() {
 	[ -z "$bus_pid" ] || return 0
@@ -243,6 +245,7 @@ start_bus() {
 		    <allow user="*"/>
 		    <allow user="*"/>
 		  </policy>
+		  $bus_policy
 		</busconfig>
 	END
 	bus_address=unix:path=$T/bus.socket

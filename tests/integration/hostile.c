@@ -12,8 +12,11 @@
  *     hostile ADDRESS audience N N CAMERAS     N clients that read everything and hear every signal, and N that hear, and never read; says
  *                                              "listening", and "heard" when the last that each of those who read was told of so many
  *                                              cameras is that they run; goes on until its input ends
- *     hostile ADDRESS besiege N                N connections, each with 8 questions that need a permission; says "asked" and stays until its
- *                                              input ends
+ *     hostile ADDRESS besiege N [CAMERA]       N connections, each with 8 questions that need a permission, with CAMERA as large as they may be; says
+ *                                              "asked" and stays until its input ends
+ *     hostile ADDRESS signatures CAMERA N      one call with N options, each of a long type and without a value; its error's name
+ *     hostile ADDRESS accept CAMERA...         100 updates of each camera, none of which is answered as long as the disk does not write, until one
+ *                                              is refused as too much at a time
  *     hostile ADDRESS surge N                  N connections, each of which always has 100 such questions open, whatever the answers are; says
  *                                              "asked" when each has had hundreds, and goes on until its input ends
  *     hostile ADDRESS outlive CAMERA           8 calls of CAMERA.Update, "asked", and when all are answered, one that is to be answered well
@@ -26,6 +29,9 @@
  *                                              and the holes stay
  *     hostile ADDRESS hoard CAMERA PARTITION N  reads a partition N times and keeps what it was given mapped; once it must be too
  *                                              much; closes it all, and has one more.  Prints how many there were
+ *     hostile ADDRESS read CAMERA PARTITION    says "known" when the daemon knows whose it is; with a line on its input reads a partition: "asked" as soon as
+ *                                              the bus has the call, and then "done", or the error's name
+ *     hostile ADDRESS descriptors N            one call of ReloadConfig with N descriptors; its error's name
  *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
  *     hostile ADDRESS ping SECONDS N           N calls one after the other; the slowest in ms on standard output, or what failed
  *
@@ -35,6 +41,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -475,7 +482,20 @@ static void send_question(sd_bus *bus, const char *path, const char *interface, 
         sd_bus_message_unref(call);
 }
 
-static int besiege(unsigned n)
+/* Nearly as large as one may be, and so that 61 of them fill the room for all: 4 MiB, in which each takes 4 KiB and 8 bytes besides its text. */
+static void send_large_question(sd_bus *bus, const char *camera)
+{
+        sd_bus_message *call = new_call(bus, camera, SERVICE ".Camera", "SetLabel");
+        static char text[(4u << 20) / 61 - 4096 - 8 + 1];
+
+        memset(text, 'a', sizeof(text) - 1);
+        must(sd_bus_message_append(call, "s", text), "call");
+        must(sd_bus_message_set_allow_interactive_authorization(call, 1), "call");
+        must(sd_bus_send(bus, call, &(uint64_t){ 0 }), "send");
+        sd_bus_message_unref(call);
+}
+
+static int besiege(unsigned n, const char *camera)
 {
         char c;
 
@@ -483,7 +503,10 @@ static int besiege(unsigned n)
                 sd_bus *bus = connect_bus();
 
                 for (unsigned k = 0; k < QUESTIONS; k++)
-                        send_question(bus, ROOT, SERVICE ".Manager", "ReloadConfig", "");
+                        if (camera)
+                                send_large_question(bus, camera);
+                        else
+                                send_question(bus, ROOT, SERVICE ".Manager", "ReloadConfig", "");
                 must(sd_bus_flush(bus), "flush");
                 /* The same bus answers this one: the daemon has the questions when it does. */
                 must(sd_bus_call_method(bus, SERVICE, ROOT, "org.freedesktop.DBus.Peer", "Ping", NULL, NULL, ""), "ping");
@@ -595,6 +618,20 @@ static void process_or_wait(sd_bus *bus, const char *what)
         }
 }
 
+static void process_or_wait_for_all(sd_bus **bus, unsigned n)
+{
+        struct pollfd fds[8];
+        int done = 0;
+
+        for (unsigned i = 0; i < n; i++) {
+                done += must_process(bus[i]);
+                must(sd_bus_get_events(bus[i]), "events");
+                fds[i] = (struct pollfd){ .fd = sd_bus_get_fd(bus[i]), .events = (short)sd_bus_get_events(bus[i]) };
+        }
+        if (done == 0 && poll(fds, n, (int)(TIMEOUT_USEC / 1000)) <= 0)
+                die("no answer");
+}
+
 static int burden(const char *camera, unsigned n, size_t size)
 {
         sd_bus *bus = connect_bus();
@@ -618,6 +655,60 @@ static int burden(const char *camera, unsigned n, size_t size)
         while (answered < n)
                 process_or_wait(bus, "no answer");
         sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
+static int signatures(const char *camera, unsigned n)
+{
+        sd_bus *bus = connect_bus();
+        sd_bus_message *call = new_call(bus, camera, SERVICE ".Camera", "Update");
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        char type[254] = "a(", *inner = type + 1;
+        int r;
+
+        memset(type + 2, 'y', sizeof(type) - 4);
+        type[sizeof(type) - 2] = ')';
+        must(sd_bus_message_open_container(call, 'a', "{sv}"), "options");
+        for (unsigned i = 0; i < n; i++) {
+                must(sd_bus_message_open_container(call, 'e', "sv"), "option");
+                must(sd_bus_message_append(call, "s", ""), "option");
+                must(sd_bus_message_open_container(call, 'v', type), "option");
+                must(sd_bus_message_open_container(call, 'a', inner), "option");
+                for (unsigned k = 0; k < 3; k++)
+                        must(sd_bus_message_close_container(call), "option");
+        }
+        must(sd_bus_message_close_container(call), "options");
+        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
+        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "done");
+        sd_bus_error_free(&error);
+        sd_bus_message_unref(call);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
+/* --- updates --- */
+
+static int on_accepted(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        return sd_bus_message_get_error(m) ? on_too_much(m, userdata, error) : 0;
+}
+
+static int accept_updates(char **cameras)
+{
+        sd_bus *bus[8] = {};
+        unsigned n = 0, too_much = 0;
+
+        for (; cameras[n] && n < 8; n++) {
+                bus[n] = connect_bus();
+                for (unsigned i = 0; i < 100; i++)
+                        must(sd_bus_call_method_async(bus[n], NULL, SERVICE, cameras[n], SERVICE ".Camera", "Update", on_accepted, &too_much,
+                                                      "a{sv}", 0), "send");
+        }
+        /* The last one's are those that are too many. */
+        while (too_much == 0)
+                process_or_wait_for_all(bus, n);
+        for (unsigned i = 0; i < n; i++)
+                sd_bus_close_unref(bus[i]);
         return 0;
 }
 
@@ -830,6 +921,41 @@ static int hoard(const char *camera, const char *partition, unsigned n)
         return 0;
 }
 
+static int on_read(sd_bus_message *m, void *userdata, sd_bus_error *error)
+{
+        const sd_bus_error *e = sd_bus_message_get_error(m);
+
+        (void)error;
+        (void)printf("%s\n", e ? e->name : "done");
+        *(bool *)userdata = true;
+        return 0;
+}
+
+static int read_once(const char *camera, const char *partition)
+{
+        sd_bus *bus = connect_bus();
+        sd_bus_message *call = new_call(bus, camera, SERVICE ".Camera", "ReadFlash");
+        bool done = false;
+        char c;
+
+        must(sd_bus_call_method(bus, SERVICE, ROOT, SERVICE ".Manager", "ReloadConfig", NULL, NULL, ""), "permission");
+        (void)printf("known\n");
+        (void)fflush(stdout);
+        if (read(STDIN_FILENO, &c, 1) != 1)
+                die("no word to begin");
+        must(sd_bus_message_append(call, "a{sv}", 1, "partition", "s", partition), "call");
+        must(sd_bus_call_async(bus, NULL, call, on_read, &done, 3 * TIMEOUT_USEC), "send");
+        sd_bus_message_unref(call);
+        /* What came before, it has sent on. */
+        must(sd_bus_call_method(bus, "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "GetId", NULL, NULL, ""), "bus");
+        (void)printf("asked\n");
+        (void)fflush(stdout);
+        while (!done)
+                process_or_wait(bus, "no answer");
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- audience --- */
 
 #define AUDIENCE_CAMERAS_MAX 32
@@ -924,6 +1050,25 @@ static int audience(unsigned n, unsigned n_deaf, unsigned n_cameras)
         return r;
 }
 
+/* --- descriptors --- */
+
+static int descriptors(unsigned n)
+{
+        sd_bus *bus = connect_bus();
+        sd_bus_message *call = new_call(bus, ROOT, SERVICE ".Manager", "ReloadConfig");
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r;
+
+        for (unsigned i = 0; i < n; i++)
+                must(sd_bus_message_append(call, "h", STDIN_FILENO), "call");
+        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
+        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "none");
+        sd_bus_error_free(&error);
+        sd_bus_message_unref(call);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- error --- */
 
 static int print_error(const char *path, const char *interface, const char *member, const char *key, const char *text)
@@ -993,8 +1138,12 @@ int main(int argc, char **argv)
                 return flood((unsigned)atoi(argv[3]), argv[4]);
         if (strcmp(verb, "vanish") == 0 && argc == 6)
                 return vanish((unsigned)atoi(argv[3]), argv[4], argv[5]);
-        if (strcmp(verb, "besiege") == 0 && argc == 4)
-                return besiege((unsigned)atoi(argv[3]));
+        if (strcmp(verb, "besiege") == 0 && (argc == 4 || argc == 5))
+                return besiege((unsigned)atoi(argv[3]), argc == 5 ? argv[4] : NULL);
+        if (strcmp(verb, "signatures") == 0 && argc == 5)
+                return signatures(argv[3], (unsigned)atoi(argv[4]));
+        if (strcmp(verb, "accept") == 0 && argc > 3)
+                return accept_updates(argv + 3);
         if (strcmp(verb, "surge") == 0 && argc == 4)
                 return surge((unsigned)atoi(argv[3]));
         if (strcmp(verb, "outlive") == 0 && argc == 4)
@@ -1007,12 +1156,16 @@ int main(int argc, char **argv)
                 return holes((size_t)atoi(argv[3]) << 20);
         if (strcmp(verb, "hoard") == 0 && argc == 6)
                 return hoard(argv[3], argv[4], (unsigned)atoi(argv[5]));
+        if (strcmp(verb, "read") == 0 && argc == 5)
+                return read_once(argv[3], argv[4]);
         if (strcmp(verb, "audience") == 0 && argc == 6)
                 return audience((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]), (unsigned)atoi(argv[5]));
+        if (strcmp(verb, "descriptors") == 0 && argc == 4)
+                return descriptors((unsigned)atoi(argv[3]));
         if (strcmp(verb, "error") == 0 && (argc == 6 || argc == 8))
                 return print_error(argv[3], argv[4], argv[5], argc == 8 ? argv[6] : NULL, argc == 8 ? argv[7] : NULL);
         if (strcmp(verb, "ping") == 0 && argc == 5)
                 return ping(atof(argv[3]), (unsigned)atoi(argv[4]));
-        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|surge|outlive|burden|pile|holes|hoard|audience|error|ping ARGUMENT...\n");
+        (void)fprintf(stderr, "Usage: hostile ADDRESS garbage|crowd|flood|vanish|besiege|signatures|accept|surge|outlive|burden|pile|holes|hoard|read|audience|descriptors|error|ping ARGUMENT...\n");
         return 2;
 }

@@ -564,7 +564,7 @@ static void nobody_asks_without_end(void **state)
         assert_int_equal(n, 200);
         registry_request(lab->registry, lab_known(camera), &(struct request){ .wish = WISH_UPDATE, .firmware = "5.0.0" }, &result);
         assert_int_equal(result.action, REQUEST_REFUSE);
-        assert_int_equal(result.refusal, REFUSAL_BUSY);
+        assert_int_equal(result.refusal, REFUSAL_LIMIT);
         assert_non_null(strstr(result.text, "ask again later"));
         /* The last one stands; and another camera has its own count. */
         assert_true(update_is_open(lab_update(camera)));

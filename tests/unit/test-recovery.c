@@ -1884,6 +1884,57 @@ static void word_is_for_one_attachment(void **state)
         lab_expect_flash(camera, bootloader);
 }
 
+/* What a person said while another one was there is no word about who came since: it takes a while until an image is on the disk, or a password typed. */
+static void word_is_for_what_was_there(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader;
+        struct lab_camera *meant = lab_camera_new(lab, SIM_OPENMV4, 1), *other = lab_camera_new(lab, SIM_OPENMV4, 2);
+        struct request request = { .wish = WISH_RECOVER, .board = "H7" };
+
+        (void)stock(lab, SIM_OPENMV4, &bootloader);
+        /* Before anything was ever there, too. */
+        request.said_at = registry_last_attachment(lab->registry);
+        blank_bootloader(meant);
+        blank_bootloader(other);
+        lab_jumper(meant, true);
+        lab_jumper(other, true);
+        lab_plug(meant, PORT);
+        lab_expect_state(meant, CAMERA_UNPROVEN, 5 * SEC);
+        assert_int_equal(lab_request(meant, &request), REQUEST_REFUSE);
+
+        request.said_at = registry_last_attachment(lab->registry);
+        lab_unplug(meant);
+        lab_run(lab, 2 * SEC);
+        lab_plug(other, PORT);
+        lab_expect_state(other, CAMERA_UNPROVEN, 5 * SEC);
+        assert_int_equal(lab_request(other, &request), REQUEST_REFUSE);
+        assert_null(lab_known(other)->update);
+        lab_run(lab, 60 * SEC);
+        lab_expect_untouched(other);
+
+        /* Nor would the verdict take it for one. */
+        lab_known(other)->word = true;
+        lab_known(other)->word_said_at = request.said_at;
+        lab_known(other)->board = board_by_any_name(registry_context(lab->registry)->boards, "H7");
+        camera_event(lab_known(other), EVENT_REQUESTED);
+        lab_run(lab, 60 * SEC);
+        assert_int_equal(lab_known(other)->reason, REASON_STALE_WORD);
+        lab_expect_only_read(other);
+        lab_unplug(other);
+        lab_run(lab, 2 * SEC);
+
+        /* That of who is there is one, whoever came to another port since. */
+        lab_plug(meant, PORT);
+        lab_expect_state(meant, CAMERA_UNPROVEN, 5 * SEC);
+        request.said_at = registry_last_attachment(lab->registry);
+        lab_plug(other, "1-9");
+        lab_run(lab, 5 * SEC);
+        assert_int_equal(lab_request(meant, &request), REQUEST_UPDATE);
+        lab_expect_state(meant, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(meant, bootloader);
+}
+
 /* The word is contradicted by the chip's own map. */
 static void wrong_word(void **state)
 {
@@ -2449,6 +2500,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/G/not-the-missing-camera", not_the_missing_camera),
                 STORY("/recovery/word/restores-and-goes-on", users_word),
                 STORY("/recovery/word/is-for-one-attachment", word_is_for_one_attachment),
+                STORY("/recovery/word/is-for-what-was-there", word_is_for_what_was_there),
                 STORY("/recovery/word/does-not-outlive-the-daemon", word_and_a_restart),
                 STORY("/recovery/word/contradicted-by-the-chip", wrong_word),
                 STORY("/recovery/word/two-with-one-serial", two_with_one_serial),
