@@ -29,7 +29,7 @@
  *                                              and the holes stay
  *     hostile ADDRESS hoard CAMERA PARTITION N  reads a partition N times and keeps what it was given mapped; once it must be too
  *                                              much; closes it all, and has one more.  Prints how many there were
- *     hostile ADDRESS read CAMERA PARTITION    says "known" when the daemon knows whose it is; with a line on its input reads a partition: "asked" as soon as
+ *     hostile ADDRESS read CAMERA PARTITION    says "known" when the daemon knows whose it is; with a line on its input reads 40 KiB: "asked" as soon as
  *                                              the bus has the call, and then "done", or the error's name
  *     hostile ADDRESS descriptors N            one call of ReloadConfig with N descriptors; its error's name
  *     hostile ADDRESS error PATH INTERFACE MEMBER [KEY TEXT]   one call with options, of which one may be there; its error's name, or "none"
@@ -943,7 +943,7 @@ static int read_once(const char *camera, const char *partition)
         (void)fflush(stdout);
         if (read(STDIN_FILENO, &c, 1) != 1)
                 die("no word to begin");
-        must(sd_bus_message_append(call, "a{sv}", 1, "partition", "s", partition), "call");
+        must(sd_bus_message_append(call, "a{sv}", 2, "partition", "s", partition, "length", "t", UINT64_C(40960)), "call");
         must(sd_bus_call_async(bus, NULL, call, on_read, &done, 3 * TIMEOUT_USEC), "send");
         sd_bus_message_unref(call);
         /* What came before, it has sent on. */
