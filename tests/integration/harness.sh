@@ -155,8 +155,8 @@ until_printed() {
 all_closed() {
 	local n
 	n=$(grep -c "of what was read, .* are handed out" "$T/camrescued.log")
-	[ "$n" -eq 0 ] || awk -v n="$n" '/of what was read, .* are open nowhere any more/ && ++closed == n { found = 1; exit } END { exit !found }' \
-		< <(exec timeout 20 tail -n +1 --follow "$T/camrescued.log" 2> /dev/null)
+	[ "$n" -eq 0 ] || [ "$(grep -c -m "$n" "of what was read, .* are open nowhere any more" \
+		< <(exec timeout 20 tail -n +1 --follow "$T/camrescued.log" 2> /dev/null))" = "$n" ]
 }
 
 # A word that is misspelt would check nothing.
