@@ -26,6 +26,8 @@
 #include <pty.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <termios.h>
 #include <unistd.h>
@@ -35,6 +37,7 @@
 #include "sim/ep0.h"
 #include "sim/fuse-usbfs.h"
 #include "sim/kernel.h"
+#include "sim/open-files.h"
 #include "sim/runtime-tty.h"
 #include "sim/sysfs.h"
 #include "sim/uevent.h"
@@ -96,6 +99,8 @@ struct attached {
         bool has_tty;
         struct sysfs_tty tty;
         int master, slave;
+        int tty_inotify;                /* watch descriptor of its path */
+        bool tty_open;                  /* a program has it */
         struct io_watch tty_watch;
         struct runtime_tty runtime;
         LIST_ENTRY(attached) link;      /* in played->attached */
@@ -110,6 +115,8 @@ struct played {
         TAILQ_HEAD(attached_queue, attached) queue, debounced, losses;
         LIST_HEAD(, attached) dead;
         struct defer reap, pump;
+        int inotify;
+        struct io_watch inotify_watch;
         unsigned last_device[BUSES + 1];
 };
 
@@ -337,28 +344,15 @@ static void say_on_tty(void *userdata, const uint8_t *bytes, size_t size)
         (void)!write(attached->master, bytes, size);
 }
 
-/* The master sees what a program set on the slave. */
+/* The master sees what a program set on the slave.  DTR is up as long as one has it: the packet protocol wants that, the older one only the rate. */
 static bool tty_is_up(void *userdata)
 {
         const struct attached *attached = userdata;
         struct termios termios;
+        unsigned version[3];
 
-        return tcgetattr(attached->master, &termios) >= 0 && cfgetospeed(&termios) == B921600;
-}
-
-static void on_tty(void *userdata, unsigned events)
-{
-        struct attached *attached = userdata;
-        uint8_t bytes[512];
-        ssize_t n = read(attached->master, bytes, sizeof(bytes));
-
-        if (n > 0 && attached->state == ATTACHED_LEAVING)
-                return;                 /* nobody is there to hear it */
-        if (n > 0) {
-                runtime_tty_receive(&attached->runtime, bytes, (size_t)n);
-                changed(attached->played);      /* somebody may wait for "serial_bytes>=N" */
-        } else if (n == 0 || errno != EAGAIN)
-                (void)io_watch_set(&attached->tty_watch, 0);
+        sim_camera_runtime_version(attached->camera->model, version);
+        return tcgetattr(attached->master, &termios) >= 0 && cfgetospeed(&termios) == B921600 && (attached->tty_open || version[0] < 5);
 }
 
 static void tty_path(const struct attached *attached, char path[static 32])
@@ -375,11 +369,65 @@ static void tty_close(struct attached *attached)
         tty_path(attached, path);
         io_watch_deinit(&attached->tty_watch);
         runtime_tty_deinit(&attached->runtime);
+        (void)inotify_rm_watch(attached->played->inotify, attached->tty_inotify);
         /* Master first: who has the tty open hears a hangup. */
         (void)close(attached->master);
         (void)close(attached->slave);
         (void)umount2(path, MNT_DETACH);
         (void)unlink(path);
+}
+
+/* Who had it for himself alone has it no more: a pty remembers that as long as anybody has either of its ends, and we have both. */
+static void on_tty_closed(struct attached *attached)
+{
+        attached->tty_open = false;
+        (void)ioctl(attached->slave, TIOCNXCL);
+        if (attached->state != ATTACHED_LEAVING && !tty_is_up(attached))
+                runtime_tty_hang_up(&attached->runtime);
+        changed(attached->played);
+}
+
+static void on_opening(void *userdata, int watch, uint32_t mask)
+{
+        struct played *played = userdata;
+        struct attached *attached;
+        char path[32];
+
+        LIST_FOREACH(attached, &played->attached, link)
+                if (attached->has_tty && attached->tty_inotify == watch)
+                        break;
+        if (!attached)
+                return;
+        if (mask & IN_OPEN)
+                attached->tty_open = true;
+        tty_path(attached, path);
+        if (mask & IN_CLOSE && attached->tty_open && open_files(path) == 0)
+                on_tty_closed(attached);
+}
+
+static void on_inotify(void *userdata, unsigned events)
+{
+        struct played *played = userdata;
+
+        hear_openings(played->inotify, on_opening, played);
+}
+
+static void on_tty(void *userdata, unsigned events)
+{
+        struct attached *attached = userdata;
+        uint8_t bytes[512];
+        ssize_t n;
+
+        /* Who writes has opened it before. */
+        on_inotify(attached->played, IO_READ);
+        n = read(attached->master, bytes, sizeof(bytes));
+        if (n > 0 && attached->state == ATTACHED_LEAVING)
+                return;                 /* nobody is there to hear it */
+        if (n > 0) {
+                runtime_tty_receive(&attached->runtime, bytes, (size_t)n);
+                changed(attached->played);      /* somebody may wait for "serial_bytes>=N" */
+        } else if (n == 0 || errno != EAGAIN)
+                (void)io_watch_set(&attached->tty_watch, 0);
 }
 
 static unsigned free_tty_minor(struct played *played)
@@ -423,6 +471,8 @@ static int tty_open(struct attached *attached, uint8_t interface)
                 (void)unlink(path);
                 return -errno;
         }
+        attached->tty_inotify = inotify_add_watch(attached->played->inotify, path, IN_OPEN | IN_CLOSE);
+        attached->tty_open = false;
         attached->master = take_fd(&master);
         attached->slave = take_fd(&slave);
         attached->has_tty = true;
@@ -1279,6 +1329,7 @@ static void played_look(struct kernel *kernel, const struct world_camera *camera
         ret->bus = attached->bus;
         ret->device = attached->device.device;
         ret->tty = attached->has_tty ? attached->tty.name : NULL;
+        ret->tty_open = attached->has_tty && attached->tty_open;
 }
 
 static unsigned played_open_files(struct kernel *kernel, const struct world_camera *camera)
@@ -1318,6 +1369,10 @@ static struct kernel *played_free(struct kernel *kernel)
         on_reap(played);
         defer_deinit(&played->reap);
         defer_deinit(&played->pump);
+        if (played->inotify >= 0) {
+                io_watch_deinit(&played->inotify_watch);
+                (void)close(played->inotify);
+        }
         played->usbfs = fuse_usbfs_free(played->usbfs);
         played->uevents = uevents_free(played->uevents);
         kernel->log = sim_kernel_log_free(kernel->log);
@@ -1358,7 +1413,14 @@ int kernel_played_new(struct loop *loop, int fuse_fd, struct kernel **ret)
         LIST_INIT(&played->dead);
         defer_init(&played->reap, loop, on_reap, played);
         defer_init(&played->pump, loop, on_pump, played);
-        r = fuse_usbfs_new(loop, fuse_fd, &played->usbfs);
+        played->inotify = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+        r = played->inotify < 0 ? -errno : 0;
+        if (r >= 0) {
+                io_watch_init(&played->inotify_watch, loop, played->inotify, on_inotify, played);
+                r = io_watch_set(&played->inotify_watch, IO_READ);
+        }
+        if (r >= 0)
+                r = fuse_usbfs_new(loop, fuse_fd, &played->usbfs);
         if (r >= 0)
                 r = uevents_new(&played->uevents);
         if (r >= 0)

@@ -28,7 +28,7 @@ struct kernel_view {
         bool given_up;                  /* it got no descriptor, and asks no more */
         unsigned bus, device;           /* 0: none */
         const char *tty;                /* "ttyACM0", or NULL; valid until the next round */
-        unsigned open_files;
+        bool tty_open;                  /* a program has it */
 };
 
 struct kernel_ops {

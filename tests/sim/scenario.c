@@ -1499,7 +1499,8 @@ static int condition_holds(struct world_camera *camera, const char *condition)
                 return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_is_plugged(camera) == flag;
         if (strncmp(condition, "opened=", 7) == 0)
                 return parse_bool(value + 1, &flag) < 0 ? -EINVAL : (world_camera_open_files(camera) > 0) == flag;
-
+        if (strncmp(condition, "tty_opened=", 11) == 0)
+                return parse_bool(value + 1, &flag) < 0 ? -EINVAL : world_camera_tty_is_open(camera) == flag;
         if (strncmp(condition, "denied>=", 8) == 0)
                 return parse_number(condition + 8, &wanted) < 0 ? -EINVAL : world_camera_refused(camera) >= wanted;
 
@@ -1720,7 +1721,7 @@ static const struct command {
         { "counters", command_counters, "NAME\nWhat it was asked and what it erased and programmed, as JSON." },
         { "reset-counters", command_reset_counters, "[NAME...]" },
         { "wait", command_wait,
-          "NAME mode=MODE|announced=yes|plugged=no|opened=no|given-up=yes|denied>=N|COUNTER>=N|COUNTER=N ... [timeout=MS]\nUntil all hold at once (30 s)." },
+          "NAME mode=MODE|announced=yes|plugged=no|opened=no|tty_opened=no|given-up=yes|denied>=N|COUNTER>=N|COUNTER=N ... [timeout=MS]\nUntil all hold at once (30 s)." },
         { "sleep", command_sleep, "MS\nA hand takes its time." },
         { "signal", command_signal, "PID TERM|KILL|STOP|CONT\nTo a program, in the moment in which a wait before it ends." },
         { "trace", command_trace, "on FILE|off\nOne line for each request, flash operation, uevent and open." },

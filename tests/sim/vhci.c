@@ -44,6 +44,7 @@
 #include "sim/ep0.h"
 #include "sim/kernel.h"
 #include "sim/msc.h"
+#include "sim/open-files.h"
 #include "sim/runtime-tty.h"
 #include "sim/usbip.h"
 
@@ -265,6 +266,16 @@ static void on_serial_says(void *userdata, const uint8_t *bytes, size_t size)
         memcpy(device->serial + device->n_serial, bytes, size);
         device->n_serial += size;
         pump(device);
+}
+
+/* The kernel raises it when a program opens the port, and takes it back when nobody has it any more. */
+static bool has_dtr(const struct device *device)
+{
+        uint32_t rate;
+        bool dtr;
+
+        sim_camera_line(device->camera->model, &rate, &dtr);
+        return dtr;
 }
 
 /* The packet protocol wants DTR, the older one only the rate. */
@@ -851,30 +862,23 @@ static void hear_uevents(struct vhci *vhci)
         }
 }
 
-static void hear_openings(struct vhci *vhci)
+static void on_opening(void *userdata, int watch, uint32_t mask)
 {
-        char bytes[4096] __attribute__((aligned(__alignof__(struct inotify_event))));
+        struct vhci *vhci = userdata;
         struct device *device;
-        ssize_t n;
 
-        while ((n = read(vhci->inotify, bytes, sizeof(bytes))) > 0)
-                for (const char *p = bytes; p < bytes + n;) {
-                        const struct inotify_event *event = (const struct inotify_event *)p;
-
-                        LIST_FOREACH(device, &vhci->devices, link)
-                                if (device->inotify == event->wd && event->mask & IN_OPEN && !device->opened) {
-                                        device->opened = true;
-                                        trace(device, "opened by a program");
-                                }
-                        p += sizeof(*event) + event->len;
-                        changed(vhci);
+        LIST_FOREACH(device, &vhci->devices, link)
+                if (device->inotify == watch && mask & IN_OPEN && !device->opened) {
+                        device->opened = true;
+                        trace(device, "opened by a program");
                 }
+        changed(vhci);
 }
 
 static void hear(struct vhci *vhci)
 {
         hear_uevents(vhci);
-        hear_openings(vhci);
+        hear_openings(vhci->inotify, on_opening, vhci);
 }
 
 static void on_netlink(void *userdata, unsigned events)
@@ -884,7 +888,9 @@ static void on_netlink(void *userdata, unsigned events)
 
 static void on_inotify(void *userdata, unsigned events)
 {
-        hear_openings(userdata);
+        struct vhci *vhci = userdata;
+
+        hear_openings(vhci->inotify, on_opening, vhci);
 }
 
 /* --- what the world asks --- */
@@ -1102,42 +1108,18 @@ static void vhci_look(struct kernel *kernel, const struct world_camera *camera, 
         ret->bus = device->bus;
         ret->device = device->number;
         ret->tty = device->tty[0] ? device->tty : NULL;
+        ret->tty_open = device->tty[0] && has_dtr(device);
 }
 
-/* Of all processes but ours. */
 static unsigned vhci_open_files(struct kernel *kernel, const struct world_camera *camera)
 {
         const struct device *device = camera->attached;
-        char path[40], name[64], target[64];
-        struct dirent *process, *file;
-        unsigned count = 0;
-        DIR *proc;
+        char path[40];
 
         if (!device || device->number == 0)
                 return 0;
         node_path(device, path);
-        proc = opendir("/proc");
-        while (proc && (process = readdir(proc))) {
-                DIR *files;
-
-                if (atoi(process->d_name) <= 0 || atoi(process->d_name) == (int)getpid())
-                        continue;
-                (void)snprintf(name, sizeof(name), "/proc/%d/fd", atoi(process->d_name));
-                files = opendir(name);
-                while (files && (file = readdir(files))) {
-                        ssize_t n = readlinkat(dirfd(files), file->d_name, target, sizeof(target) - 1);
-
-                        if (n <= 0)
-                                continue;
-                        target[n] = 0;
-                        count += strcmp(target, path) == 0;
-                }
-                if (files)
-                        (void)closedir(files);
-        }
-        if (proc)
-                (void)closedir(proc);
-        return count;
+        return open_files(path);
 }
 
 static int vhci_hold(struct kernel *kernel, struct world_camera *camera, uint8_t interface, bool hold)

@@ -470,6 +470,11 @@ const char *world_camera_tty(const struct world_camera *camera)
         return look(camera).tty;
 }
 
+bool world_camera_tty_is_open(const struct world_camera *camera)
+{
+        return look(camera).tty_open;
+}
+
 unsigned world_camera_open_files(const struct world_camera *camera)
 {
         return camera->world->kernel->ops->open_files(camera->world->kernel, camera);

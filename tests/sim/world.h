@@ -77,6 +77,7 @@ bool world_camera_is_configured(const struct world_camera *camera);
 unsigned world_camera_device_number(const struct world_camera *camera); /* 0: none */
 unsigned world_camera_bus_number(const struct world_camera *camera);
 const char *world_camera_tty(const struct world_camera *camera);        /* "ttyACM0"; NULL: none */
+bool world_camera_tty_is_open(const struct world_camera *camera);
 unsigned world_camera_open_files(const struct world_camera *camera);    /* programs that have its node open */
 
 /* --- faults of the host's side --- */
