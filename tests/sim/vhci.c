@@ -61,6 +61,7 @@
 #define SPEED_FULL 2
 #define SPEED_HIGH 3
 #define HOLD_PATIENCE 10000             /* ms */
+#define LOCK_PATIENCE 2000              /* ms; the kernel waits for five seconds */
 #define LET_GO_PATIENCE 1000            /* ms */
 #define MSC_RESET 0xff                  /* of the mass storage class */
 
@@ -111,6 +112,7 @@ struct device {
         int inotify;                    /* watch descriptor, or -1 */
         bool opened;                    /* by a program, once */
         int holders[WORLD_INTERFACES_MAX];      /* pidfd, or -1: its number may be another process's when it has ended */
+        pid_t holder_pids[WORLD_INTERFACES_MAX];
         LIST_ENTRY(device) link;        /* in vhci->devices */
 };
 
@@ -388,6 +390,7 @@ static void on_control_done(struct control *control, int status, size_t actual)
 }
 
 static void hear(struct vhci *vhci);
+static void await_holders(const struct device *device);
 
 /* The kernel has reset the port.  The device may drop off the bus from inside. */
 static void on_reset(struct device *device)
@@ -423,6 +426,8 @@ static void submit_control(struct device *device, struct usbip_urb *urb)
         /* What the kernel and its drivers ask by themselves is not a program's. */
         if (!device->opened)
                 hear(device->vhci);
+        if (!device->opened && is_request(urb, 0, USB_REQ_SET_CONFIGURATION))
+                await_holders(device);
         request = request_new(device, urb);
         memcpy(request->control.urb.setup, urb->setup, sizeof(urb->setup));
         request->control.urb.data = urb->data;
@@ -666,6 +671,20 @@ static void node_path(const struct device *device, char path[static 40])
         (void)snprintf(path, 40, "/dev/bus/usb/%03u/%03u", device->bus, device->number);
 }
 
+/* It is announced before it is configured, and has no interface until then. */
+static int claim_when_there(int fd, unsigned interface)
+{
+        int r;
+
+        for (unsigned tries = 0; tries < HOLD_PATIENCE; tries++) {
+                r = ioctl(fd, USBDEVFS_CLAIMINTERFACE, &interface);
+                if (r >= 0 || (errno != ENOENT && errno != EHOSTUNREACH))
+                        return r;
+                (void)poll(NULL, 0, 1);
+        }
+        return r;
+}
+
 /* In a process of its own: the device is locked as long as its own answers are awaited, and those are ours to give. */
 static void hold_on(pid_t parent, const char *path, unsigned interface, int report)
 {
@@ -677,7 +696,7 @@ static void hold_on(pid_t parent, const char *path, unsigned interface, int repo
                 (void)close_range(0, (unsigned)report - 1, 0);
         (void)close_range((unsigned)report + 1, UINT_MAX, 0);
         fd = open(path, O_RDWR | O_CLOEXEC);
-        if (fd < 0 || ioctl(fd, USBDEVFS_CLAIMINTERFACE, &interface) < 0) {
+        if (fd < 0 || claim_when_there(fd, interface) < 0) {
                 (void)!write(report, "n", 1);
                 _exit(1);
         }
@@ -707,6 +726,7 @@ static int start_holder(struct device *device, uint8_t interface, bool wait)
                 r = -errno;
         (void)close(report[1]);
         if (pid > 0) {
+                device->holder_pids[interface] = pid;
                 device->holders[interface] = (int)syscall(SYS_pidfd_open, pid, 0);
                 if (device->holders[interface] < 0) {
                         r = -errno;
@@ -726,6 +746,38 @@ static int start_holder(struct device *device, uint8_t interface, bool wait)
         if (r < 0)
                 stop_holder(device, interface, /* wait= */ false);
         return r;
+}
+
+/* It sleeps in the kernel, which does not wake it for a signal: it waits for the lock of the device that it opens. */
+static bool waits_for_lock(pid_t pid)
+{
+        _cleanup_close_ int fd = -1;
+        char path[32], text[256];
+        const char *end;
+        ssize_t n = -1;
+
+        (void)snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+        fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd >= 0)
+                n = read(fd, text, sizeof(text) - 1);
+        if (n <= 0)
+                return false;
+        text[n] = '\0';
+        end = strrchr(text, ')');
+        return end && strncmp(end, ") D", 3) == 0;
+}
+
+/* A device is announced before it is configured, and locked meanwhile.  Whoever has asked for it by then is the first to have it: the
+ * programs that hold its interfaces are at the lock before it is configured, whatever else has the processor. */
+static void await_holders(const struct device *device)
+{
+        for (size_t i = 0; i < ELEMENTSOF(device->holders); i++) {
+                struct pollfd pollfd = { .fd = device->holders[i], .events = POLLIN };
+
+                for (unsigned tries = 0; pollfd.fd >= 0 && tries < LOCK_PATIENCE && !waits_for_lock(device->holder_pids[i]); tries++)
+                        if (poll(&pollfd, 1, 1) > 0)
+                                break;
+        }
 }
 
 /* A uevent's value; NULL: it has none of this name. */
