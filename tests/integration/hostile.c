@@ -139,6 +139,19 @@ static sd_bus_message *new_call(sd_bus *bus, const char *path, const char *inter
         return call;
 }
 
+/* The last of this connection: its error's name, or the word for none. */
+static int print_answer(sd_bus *bus, sd_bus_message *call, const char *none)
+{
+        sd_bus_error error = SD_BUS_ERROR_NULL;
+        int r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
+
+        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : none);
+        sd_bus_error_free(&error);
+        sd_bus_message_unref(call);
+        sd_bus_flush_close_unref(bus);
+        return 0;
+}
+
 /* --- garbage --- */
 
 static unsigned n_calls, n_errors;
@@ -381,20 +394,13 @@ static int crowd(const char *camera, unsigned n)
 {
         sd_bus *bus = connect_bus();
         sd_bus_message *call = new_call(bus, ROOT, SERVICE ".Manager", "Update");
-        sd_bus_error error = SD_BUS_ERROR_NULL;
-        int r;
 
         must(sd_bus_message_open_container(call, 'a', "o"), "list");
         for (unsigned i = 0; i < n; i++)
                 must(sd_bus_message_append(call, "o", camera), "list");
         must(sd_bus_message_close_container(call), "list");
         must(sd_bus_message_append(call, "a{sv}", 1, "dry-run", "b", 1), "list");
-        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
-        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "done");
-        sd_bus_error_free(&error);
-        sd_bus_message_unref(call);
-        sd_bus_flush_close_unref(bus);
-        return 0;
+        return print_answer(bus, call, "done");
 }
 
 /* --- flood --- */
@@ -662,9 +668,7 @@ static int signatures(const char *camera, unsigned n)
 {
         sd_bus *bus = connect_bus();
         sd_bus_message *call = new_call(bus, camera, SERVICE ".Camera", "Update");
-        sd_bus_error error = SD_BUS_ERROR_NULL;
         char type[254] = "a(", *inner = type + 1;
-        int r;
 
         memset(type + 2, 'y', sizeof(type) - 4);
         type[sizeof(type) - 2] = ')';
@@ -678,12 +682,7 @@ static int signatures(const char *camera, unsigned n)
                         must(sd_bus_message_close_container(call), "option");
         }
         must(sd_bus_message_close_container(call), "options");
-        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
-        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "done");
-        sd_bus_error_free(&error);
-        sd_bus_message_unref(call);
-        sd_bus_flush_close_unref(bus);
-        return 0;
+        return print_answer(bus, call, "done");
 }
 
 /* --- updates --- */
@@ -1056,17 +1055,10 @@ static int descriptors(unsigned n)
 {
         sd_bus *bus = connect_bus();
         sd_bus_message *call = new_call(bus, ROOT, SERVICE ".Manager", "ReloadConfig");
-        sd_bus_error error = SD_BUS_ERROR_NULL;
-        int r;
 
         for (unsigned i = 0; i < n; i++)
                 must(sd_bus_message_append(call, "h", STDIN_FILENO), "call");
-        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
-        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "none");
-        sd_bus_error_free(&error);
-        sd_bus_message_unref(call);
-        sd_bus_flush_close_unref(bus);
-        return 0;
+        return print_answer(bus, call, "none");
 }
 
 /* --- error --- */
@@ -1075,19 +1067,12 @@ static int print_error(const char *path, const char *interface, const char *memb
 {
         sd_bus *bus = connect_bus();
         sd_bus_message *call = new_call(bus, path, interface, member);
-        sd_bus_error error = SD_BUS_ERROR_NULL;
-        int r;
 
         must(sd_bus_message_open_container(call, 'a', "{sv}"), "options");
         if (key)
                 must(sd_bus_message_append(call, "{sv}", key, "s", text), "options");
         must(sd_bus_message_close_container(call), "options");
-        r = sd_bus_call(bus, call, TIMEOUT_USEC, &error, NULL);
-        (void)printf("%s\n", r < 0 ? error.name ? error.name : strerror(-r) : "none");
-        sd_bus_error_free(&error);
-        sd_bus_message_unref(call);
-        sd_bus_flush_close_unref(bus);
-        return 0;
+        return print_answer(bus, call, "none");
 }
 
 /* --- ping --- */

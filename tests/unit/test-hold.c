@@ -1167,7 +1167,20 @@ static void stays_until_it_goes(void **state)
         lab_expect_diagnosis(camera, DIAGNOSIS_NONE);
 }
 
-/* Rule 15: what was asked for is done, and its firmware is half of one; it is not told to jump into that. */
+/* What was asked for is done, and its firmware is half of one: it is not told to jump into that. */
+static void expect_done_and_held(struct lab_camera *camera, const struct lab_image *image)
+{
+        struct lab *lab = camera->lab;
+
+        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        lab_expect_flash(camera, image);
+        assert_non_null(strstr(lab_update(camera)->record.message, "incomplete"));
+        lab_run(lab, 600 * SEC);
+        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+}
+
+/* Rule 15. */
 static void does_not_leave_into_half_a_firmware(void **state)
 {
         struct lab *lab = *state;
@@ -1182,12 +1195,7 @@ static void does_not_leave_into_half_a_firmware(void **state)
         lab_install(camera, half_of(lab, firmware));
         assert_int_equal(write_one(camera, romfs, false), REQUEST_QUEUED);
         lab_plug(camera, PORT);
-        lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
-        lab_expect_update(camera, UPDATE_DONE, "done");
-        lab_expect_flash(camera, romfs);
-        assert_non_null(strstr(lab_update(camera)->record.message, "incomplete"));
-        lab_run(lab, 600 * SEC);
-        assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+        expect_done_and_held(camera, romfs);
         assert_int_equal(write_one(camera, firmware, false), REQUEST_UPDATE);
         lab_expect_state(camera, CAMERA_RUNNING, 60 * SEC);
         lab_expect_flash(camera, firmware);
@@ -1224,12 +1232,7 @@ static void does_not_leave_into_our_own_half(void **state)
                 lab_expect_state(camera, CAMERA_WAITING, 60 * SEC);
                 assert_int_equal(write_one(camera, second, false), REQUEST_QUEUED);
                 lab_plug(camera, PORT);
-                lab_expect_state(camera, CAMERA_HELD, 60 * SEC);
-                lab_expect_update(camera, UPDATE_DONE, "done");
-                lab_expect_flash(camera, second);
-                assert_non_null(strstr(lab_update(camera)->record.message, "incomplete"));
-                lab_run(lab, 600 * SEC);
-                assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+                expect_done_and_held(camera, second);
                 /* Whose work it is, is remembered as well: it is not let go after a look, nor saved as somebody's. */
                 lab_restart(lab);
                 lab_replug(camera);

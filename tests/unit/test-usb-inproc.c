@@ -865,6 +865,16 @@ static const struct usb_inproc_serial_user ear_user = { .said = on_said, .gone =
 static const uint8_t sync_request[] = { 0xaa, 0xd5, 0, 0, 0, 0, 0, 0, 0xb0, 0xac };
 static const uint8_t caps_request[] = { 0xaa, 0xd5, 0, 0, 0, 1, 0, 0, 0xc3, 0xdd };
 
+/* Opens its port, and says hello. */
+static struct usb_inproc_camera *opens(const char *port, struct ear *ear)
+{
+        struct usb_inproc_camera *camera;
+
+        assert_int_equal(usb_inproc_serial_open(port, &ear_user, ear, &camera), 0);
+        usb_inproc_serial_write(camera, sync_request, sizeof(sync_request));
+        return camera;
+}
+
 /* The packet protocol stops when DTR falls: what was not acknowledged is not said again to who opens the port next. */
 static void a_conversation_ends_with_its_line(void **state)
 {
@@ -874,8 +884,7 @@ static void a_conversation_ends_with_its_line(void **state)
         char port[32];
 
         runs(stage, port);
-        assert_int_equal(usb_inproc_serial_open(port, &ear_user, &ear, &camera), 0);
-        usb_inproc_serial_write(camera, sync_request, sizeof(sync_request));
+        camera = opens(port, &ear);
         ear.n_expected = sizeof(sync_request);
         assert_true(loop_run_until(stage->loop, heard_it, &ear, 1 * SEC));
         usb_inproc_serial_write(camera, caps_request, sizeof(caps_request));
@@ -899,8 +908,7 @@ static void an_answer_is_not_for_who_comes_next(void **state)
         char port[32];
 
         runs(stage, port);
-        assert_int_equal(usb_inproc_serial_open(port, &ear_user, &ear, &camera), 0);
-        usb_inproc_serial_write(camera, sync_request, sizeof(sync_request));
+        camera = opens(port, &ear);
         usb_inproc_serial_close(camera);
         assert_int_equal(usb_inproc_serial_open(port, &ear_user, &ear, &camera), 0);
         assert_false(loop_run_until(stage->loop, never, NULL, 10 * SEC));
