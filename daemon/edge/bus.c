@@ -289,80 +289,77 @@ static void end_telling(struct bus *bus, struct told *told)
         (void)told_free(told);
 }
 
-/* For whom there was no memory when it was announced, there may be now. */
-static void on_camera_changed(void *userdata, struct camera *camera)
+/* False: for what is told of it there was no memory when it was announced, and may be now. */
+static bool will_tell(struct bus *bus, const void *object)
 {
-        struct bus *bus = userdata;
-        struct told *told = told_of(bus, camera);
+        struct told *told = told_of(bus, object);
 
         if (told)
                 news_add(&bus->news, told);
-        else
-                begin_telling_camera(bus, camera);
+        return told;
+}
+
+static void announce(struct bus *bus, const char *path)
+{
+        (void)sd_bus_emit_object_added(bus->connection, path);
+        defer_call(&bus->prepare);
+}
+
+static void take_back(struct bus *bus, const char *path, const void *object)
+{
+        struct told *told = told_of(bus, object);
+
+        if (told)
+                end_telling(bus, told);
+        (void)sd_bus_emit_object_removed(bus->connection, path);
+        defer_call(&bus->prepare);
+}
+
+static void on_camera_changed(void *userdata, struct camera *camera)
+{
+        if (!will_tell(userdata, camera))
+                begin_telling_camera(userdata, camera);
 }
 
 static void on_camera_added(void *userdata, struct camera *camera)
 {
-        struct bus *bus = userdata;
         char path[BUS_PATH_MAX];
 
-        (void)sd_bus_emit_object_added(bus->connection, bus_camera_path(camera, path));
-        begin_telling_camera(bus, camera);
-        defer_call(&bus->prepare);
+        announce(userdata, bus_camera_path(camera, path));
+        begin_telling_camera(userdata, camera);
 }
 
 static void on_camera_removed(void *userdata, struct camera *camera)
 {
-        struct bus *bus = userdata;
-        struct told *told = told_of(bus, camera);
         char path[BUS_PATH_MAX];
 
-        if (told)
-                end_telling(bus, told);
-        (void)sd_bus_emit_object_removed(bus->connection, bus_camera_path(camera, path));
-        defer_call(&bus->prepare);
+        take_back(userdata, bus_camera_path(camera, path), camera);
 }
 
 static void on_update_changed(void *userdata, struct update *update)
 {
-        struct bus *bus = userdata;
-        struct told *told = told_of(bus, update);
-
-        if (told)
-                news_add(&bus->news, told);
-        else
-                begin_telling_update(bus, update);
+        if (!will_tell(userdata, update))
+                begin_telling_update(userdata, update);
 }
 
 static void on_update_added(void *userdata, struct update *update)
 {
-        struct bus *bus = userdata;
         char path[BUS_PATH_MAX];
 
-        (void)sd_bus_emit_object_added(bus->connection, bus_update_path(update, path));
-        begin_telling_update(bus, update);
-        defer_call(&bus->prepare);
+        announce(userdata, bus_update_path(update, path));
+        begin_telling_update(userdata, update);
 }
 
 static void on_update_removed(void *userdata, struct update *update)
 {
-        struct bus *bus = userdata;
-        struct told *told = told_of(bus, update);
         char path[BUS_PATH_MAX];
 
-        if (told)
-                end_telling(bus, told);
-        (void)sd_bus_emit_object_removed(bus->connection, bus_update_path(update, path));
-        defer_call(&bus->prepare);
+        take_back(userdata, bus_update_path(update, path), update);
 }
 
 void bus_manager_changed(struct bus *bus)
 {
-        struct told *told = told_of(bus, bus);
-
-        if (told)
-                news_add(&bus->news, told);
-        else
+        if (!will_tell(bus, bus))
                 begin_telling_manager(bus);
 }
 
