@@ -691,6 +691,7 @@ static void hold_on(pid_t parent, const char *path, unsigned interface, int repo
         int fd;
 
         child_begin(parent, SIGKILL);
+        (void)signal(SIGPIPE, SIG_IGN);         /* nobody may wait for its report */
         /* Cameras' connections and programs' nodes among them: whoever has those open keeps them alive. */
         if (report > 0)
                 (void)close_range(0, (unsigned)report - 1, 0);
