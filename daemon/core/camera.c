@@ -19,6 +19,7 @@
 #define RUNTIME_DEADLINE   (10 * SEC)   /* timing.md section 6: bootloader -> runtime */
 #define LEAVING_DEADLINE   (10 * SEC)
 #define PASSING_DEADLINE   (10 * SEC)   /* a bootloader's window is 1.5 s */
+#define OTHERS_TIME        (5 * SEC)    /* a firmware is not written in less (timing.md section 4), but into an AE3's memory */
 #define RESTART_DEADLINE   (5 * SEC)    /* timing.md section 6: runtime -> bootloader after SYS_BOOT */
 #define HUB_LOOK           (1 * SEC)    /* after a deadline for what the bus would tell, while its hub is at work: is it over? */
 #define BUSY_RETRY_MIN     (250 * MSEC)
@@ -1092,8 +1093,21 @@ void camera_unreadable(struct camera *camera, const struct sighting *sighting, e
         timer_set(&camera->deadline, age < UNREADABLE_STAYS ? UNREADABLE_STAYS - age : 0);
 }
 
+/* Its bootloader leaves, and was not ours: another program had it, or may have, for it was there longer than by itself. */
+static bool others_may_have_written(const struct camera *camera)
+{
+        if (camera->mode != CAMERA_MODE_BOOTLOADER)
+                return false;
+        if (camera->state == CAMERA_STAYING || (camera->state == CAMERA_BLOCKED && !camera->permission && !camera->no_node))
+                return true;
+        return (camera->state == CAMERA_PASSING || camera->state == CAMERA_BLOCKED || camera->state == CAMERA_INHIBITED) &&
+               loop_now(loop_of(camera)) - camera->sighting.seen_at >= OTHERS_TIME;
+}
+
 void camera_gone(struct camera *camera, bool excused)
 {
+        if (others_may_have_written(camera))
+                hold_forget_firmware(camera);
         if (camera->session && session_step(camera->session) != SESSION_ENDED)
                 session_gone(camera->session);
         if (camera->provisional)

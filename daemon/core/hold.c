@@ -34,8 +34,7 @@ static void withdraw(struct camera *camera)
         registry_camera_changed(camera->registry, camera);
 }
 
-/* What stands in its flash is a tool's to change from now on. */
-static void forget_firmware(struct camera *camera)
+void hold_forget_firmware(struct camera *camera)
 {
         camera->hold.was_kept = true;
         camera->record.firmware = (struct digest){};
@@ -278,7 +277,7 @@ void hold_after_update(struct camera *camera, const char *message)
         hold->wished = hold->kept = hold->until_gone = true;
         timer_set(&hold->timer, HOLD_AFTER_UPDATE);
         camera->sent = false;
-        forget_firmware(camera);
+        hold_forget_firmware(camera);
         stays(camera, RELEASE_DONE, message);
 }
 
@@ -321,7 +320,7 @@ bool hold_take_end(struct camera *camera, enum session_end end, const char *mess
         if (end == SESSION_END_KEPT) {
                 hold->kept = true;
                 camera->sent = false;
-                forget_firmware(camera);
+                hold_forget_firmware(camera);
                 stays(camera, RELEASE_DONE, message);
                 return true;
         }

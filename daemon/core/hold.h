@@ -53,7 +53,7 @@ typedef void (*hold_released_fn)(void *userdata, enum release_end end, const cha
 struct hold {
         bool wished;
         bool kept;                      /* it was pinned by this wish: when it runs, the wish is at its end */
-        bool was_kept;                  /* the same, until it runs: what a tool has left in its flash is not known */
+        bool was_kept;                  /* the same, or others had it, until it runs: what a tool has left in its flash is not known */
         bool until_gone;                /* it follows an update: nobody asked for it to be caught again */
         struct timer timer;             /* of the wish */
         bool releasing;                 /* the present session looks, and lets it go */
@@ -95,6 +95,8 @@ bool hold_take_end(struct camera *camera, enum session_end end, const char *mess
 void hold_not_begun(struct camera *camera, const char *message);
 /* Something was closed: is it quiet by now? */
 void hold_look(struct camera *camera);
+/* What stands in its flash is, or was, a tool's to change. */
+void hold_forget_firmware(struct camera *camera);
 /* It runs. */
 void hold_arrived(struct camera *camera);
 /* It has left. */

@@ -412,6 +412,63 @@ static void somebody_else_flashes(void **state)
         lab_expect_diagnosis(camera, DIAGNOSIS_WAITING_FOR_REPLUG);
 }
 
+/* What others have written while its bootloader was theirs is not known here, and what stood there before is known to be it no more. */
+static void others_have_it(void **state)
+{
+        static const struct {
+                bool inhibited;
+                bool asked;             /* for an update, which waits meanwhile */
+                enum camera_state state;
+                uint64_t time;
+        } cases[] = {
+                { false, false, CAMERA_PASSING, 6 * SEC },
+                { false, false, CAMERA_STAYING, 0 },
+                { true, false, CAMERA_PASSING, 6 * SEC },
+                { true, true, CAMERA_INHIBITED, 6 * SEC },
+                { false, true, CAMERA_BLOCKED, 3 * SEC },
+        };
+
+        for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
+                struct lab_image *old, *new, *theirs;
+                struct inhibitor *inhibitor = NULL;
+                struct lab_camera *camera;
+                struct lab *lab = *state;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                theirs = lab_firmware(lab, SIM_OPENMV3, "FIRMWARE", "ide", 5, 1000000);
+                camera = begin_update(lab, SIM_OPENMV3, &old, &new);
+                lab_import(lab, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+                lab_replug(camera);
+                lab_expect_done(camera);
+                if (cases[i].inhibited)
+                        inhibitor = inhibit(lab, camera, "IDE", NULL);
+
+                /* Plugged in again it is there as long as by itself. */
+                lab_replug(camera);
+                lab_expect_state(camera, CAMERA_RUNNING, 10 * SEC);
+                assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_CURRENT);
+
+                if (cases[i].asked)
+                        assert_int_not_equal(lab_ask_update(camera, "4.8.1"), REQUEST_CURRENT);
+                if (cases[i].state == CAMERA_BLOCKED)
+                        usb_inproc_fail_open(camera->usb, -EBUSY, 1000);
+                sim_camera_reset(camera->sim, /* forced= */ true);
+                lab_expect_state(camera, cases[i].state, 20 * SEC);
+                lab_run(lab, cases[i].time);
+                assert_int_equal(sim_camera_mode(camera->sim), SIM_BOOTLOADER);
+                lab_install(camera, theirs);
+                usb_inproc_port_reset(camera->usb);
+                lab_expect_state(camera, CAMERA_RUNNING, 10 * SEC);
+                if (cases[i].asked)
+                        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+                inhibitor_lift(inhibitor);
+                lab_run(lab, 60 * SEC);
+                lab_expect_flash(camera, theirs);
+                assert_int_equal(lab_ask_update(camera, "5.0.0"), REQUEST_QUEUED);
+        }
+}
+
 static void held_and_cancelled(void **state)
 {
         struct lab *lab = *state;
@@ -712,6 +769,7 @@ int main(int argc, char *argv[])
                 CASE("/inhibit/only-the-camera-meant", only_the_camera_meant),
                 CASE("/inhibit/lifted-before-it-was-quiet", lifted_before_it_was_quiet),
                 CASE("/inhibit/somebody-else-flashes", somebody_else_flashes),
+                CASE("/inhibit/others-have-it", others_have_it),
                 CASE("/inhibit/held-and-cancelled-is-let-go-when-whole", held_and_cancelled),
                 CASE("/inhibit/asked-meanwhile", asked_while_inhibited),
                 CASE("/inhibit/blocked-by-a-claim", blocked_and_inhibited),
