@@ -484,6 +484,20 @@ static void end_bootloader_only(struct camera *camera, const char *code, const c
         update_set_begun(camera->update, false);
 }
 
+static void on_silence(void *userdata, const char *partition, unsigned unit, bool left)
+{
+        struct camera *camera = userdata;
+        struct session_silence *silence = &camera->silence;
+
+        if (silence->unit != unit || strcmp(silence->partition, partition) != 0) {
+                silence->unit = unit;
+                snprintf(silence->partition, sizeof(silence->partition), "%s", partition);
+                camera->silences = 0;
+        }
+        camera->silences += left ? 1 : 2;
+        silence->known = camera->silences >= 2;
+}
+
 static int on_read(void *userdata, const uint8_t *data, size_t size)
 {
         struct camera *camera = userdata;
@@ -637,6 +651,7 @@ static const struct session_events session_events = {
         .get_wear = get_wear,
         .add_wear = add_wear,
         .set_proven = set_proven,
+        .on_silence = on_silence,
         .on_progress = on_progress,
         .on_verified = on_verified,
         .on_read = on_read,
@@ -708,6 +723,7 @@ static struct session_wish make_wish(struct camera *camera)
         wish.word_is_stale = camera->word && camera->attachment > camera->word_said_at;
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
         wish.begun = update_is_begun(camera->update);
+        wish.silence = camera->silence;
         wish.keep = camera->hold.wished && camera->mode == CAMERA_MODE_BOOTLOADER && !update;
         if (wish.keep && camera->hold.read.wanted)
                 wish.read = camera->hold.read;
@@ -808,6 +824,8 @@ static void arrived(struct camera *camera, enum camera_state from)
                 camera->ran_between++;
                 history(camera, HISTORY_RAN, "it runs");
         }
+        camera->silence = (struct session_silence){};
+        camera->silences = 0;
         camera->detail[0] = '\0';
         camera->tries = camera->failures = camera->restarts = 0;
         hold_arrived(camera);

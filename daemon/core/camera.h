@@ -68,6 +68,9 @@ struct camera {
         uint64_t word_said_at;          /* the last attachment that was seen then */
         char word_firmware[80];
 
+        struct session_silence silence; /* until it runs: where it fell silent while it was read */
+        unsigned silences;              /* ... there; leaving the bus, which a hand may be, counts half */
+
         bool looked;                    /* its flash was read since its last runtime */
         enum verdict_reason reason;
         enum content content;

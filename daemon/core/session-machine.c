@@ -133,10 +133,25 @@ static void on_reply(void *userdata, enum usb_result result, const uint8_t *data
         session_on_machine_step(s, session_in_rom(s) ? dfuse_next(&s->dfuse, &reply) : dfu_next(&s->dfu, &reply));
 }
 
+void session_tell_silence(struct session *s, bool left)
+{
+        const struct target *target = &s->targets[s->target];
+        uint64_t offset = s->read_offset + s->dfu.machine.progress;
+
+        if (session_in_rom(s) || !s->on_chunk ||
+            (s->step != SESSION_COMPARING && s->step != SESSION_SAVING && s->step != SESSION_VERIFYING))
+                return;
+        for (size_t u = 0; u < target->survey.n_units; u++)
+                if (offset - target->survey.units[u].offset < target->survey.units[u].size)
+                        s->events->on_silence(s->userdata, target->partition.name, (unsigned)u, left);
+}
+
 static void on_machine_failed(struct session *s, const struct machine_step *step)
 {
         char buffer[64];
 
+        if (step->outcome == MACHINE_TIMEOUT)
+                session_tell_silence(s, /* left= */ false);
         if (step->outcome == MACHINE_GONE) {
                 session_gone_away(s);
                 return;
@@ -272,6 +287,7 @@ void session_run(struct session *s, void (*then)(struct session *s))
 
 void session_begin_read(struct session *s, const struct target *target, uint32_t offset, uint32_t size)
 {
+        s->read_offset = offset;
         if (session_in_rom(s))
                 dfuse_begin_read(&s->dfuse, target->partition.start + offset, size);
         else

@@ -32,12 +32,26 @@ static void survey_selected(struct session *s)
         survey_go_on(s);
 }
 
+/* Of what is not our own half-done work reading is the only evidence. */
+static void avoid_silence(struct session *s, struct target *target)
+{
+        const struct session_silence *silence = &s->wish.silence;
+
+        if (!silence->known || !s->wish.begun || session_in_rom(s) || strcmp(silence->partition, target->partition.name) != 0 ||
+            s->events->get_wear(s->userdata, target->partition.name, silence->unit) == 0)
+                return;
+        session_log(s, LOG_NOTICE, "erase unit %u of %s is half-written, and reading it silences the device: it is written without being read",
+                    silence->unit, target->partition.name);
+        survey_avoid(&target->survey, silence->unit);
+}
+
 void session_survey_next_target(struct session *s)
 {
         for (; s->target < s->n_targets; s->target++) {
                 struct target *target = &s->targets[s->target];
 
                 s->asked_again = false;
+                avoid_silence(s, target);
                 if (session_in_rom(s))
                         survey_go_on(s);
                 else {

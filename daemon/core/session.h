@@ -104,6 +104,12 @@ struct session_wish {
                 uint32_t offset;        /* a multiple of DFU_BLOCK_SIZE */
                 uint32_t size;          /* 0: to the end of the partition */
         } read;
+        struct session_silence {        /* reading this unit of a bootloader's partition has silenced the device: one that we have half written is
+                                         * written without being read (dfu.md A.5: a flash word in which power failed may be a bus fault) */
+                bool known;
+                char partition[16];
+                unsigned unit;
+        } silence;
         bool look_and_leave;            /* read, not written whatever stands there, and told to leave if its firmware is whole */
         bool peek_only;                 /* unproven ROM device of a missing camera: read at most 4 KiB (row 3) */
         char camera[CAMERA_KEY_MAX];
@@ -139,6 +145,8 @@ struct session_events {
         void (*add_wear)(void *userdata, const char *partition, unsigned unit, int delta);
         /* The unit reads back equal to what is wanted there; or does not, or is about to be overwritten. */
         void (*set_proven)(void *userdata, const char *partition, unsigned unit, bool proven);
+        /* Where it was being read it has fallen silent, or has left the bus. */
+        void (*on_silence)(void *userdata, const char *partition, unsigned unit, bool left);
         /* Step, image, bytes, or what is known of units have changed. */
         void (*on_progress)(void *userdata);
         /* Every unit reads back equal, and the device will be told to leave: SESSION_END_UPDATED follows, unless we die before. */

@@ -38,6 +38,7 @@ int survey_init(struct survey *survey, const struct board *board, const struct p
                                                       partition->role == PARTITION_BOOTLOADER),
                 .in_place = strcmp(board->memories[partition->memory].name, "mram") == 0,
                 .n_units = n,
+                .avoided = n,
                 .wanted = wanted,
                 .wanted_size = wanted_size,
         };
@@ -118,12 +119,36 @@ static void leave_unit(struct survey *survey)
                 survey->offset = survey->units[survey->unit].offset;
 }
 
+static void pass_over(struct survey *survey)
+{
+        for (size_t i = 0; i < survey->n_candidates; i++) {
+                struct survey_candidate *c = &survey->candidates[i];
+
+                if (c->match != SURVEY_MATCHING)
+                        continue;
+                c->match = SURVEY_TORN;
+                c->unit = survey->unit;
+        }
+        if (survey->unit < survey->wanted_units)
+                survey->known[survey->unit] = survey->differs[survey->unit] = true;
+        leave_unit(survey);
+}
+
+void survey_avoid(struct survey *survey, size_t unit)
+{
+        survey->avoided = MIN(unit, survey->n_units);
+}
+
 bool survey_next(struct survey *survey, uint32_t *ret_offset, uint32_t *ret_size)
 {
         while (survey->unit < survey->n_units) {
                 const struct erase_unit *unit = &survey->units[survey->unit];
                 uint32_t end = unit->offset + unit->size;
 
+                if (survey->unit == survey->avoided) {
+                        pass_over(survey);
+                        continue;
+                }
                 if (survey->offset < end && unit_is_interesting(survey)) {
                         *ret_offset = survey->offset;
                         *ret_size = end - survey->offset;

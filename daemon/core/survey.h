@@ -51,6 +51,7 @@ struct survey {
         size_t wanted_units;            /* units that the wanted image touches */
         bool *differs;                  /* per unit; owned */
         bool *known;                    /* per unit: differs is established; owned */
+        size_t avoided;                 /* unit that is not read; n_units: none */
         size_t unit;                    /* being read */
         uint32_t offset;                /* next byte to read */
         bool impossible, blank, unreadable;
@@ -73,6 +74,8 @@ bool survey_next(struct survey *survey, uint32_t *ret_offset, uint32_t *ret_size
 bool survey_feed(struct survey *survey, uint32_t offset, const uint8_t *data, uint32_t size);
 /* The range could not be read. */
 void survey_unreadable(struct survey *survey);
+/* A unit in which power failed, and which is not to be read: it differs, and what is equal up to there was torn in it.  Before it is reached. */
+void survey_avoid(struct survey *survey, size_t unit);
 
 enum content survey_content(const struct survey *survey);
 /* The candidate that stands there whole (SURVEY_WHOLE) or began to (SURVEY_INTERRUPTED); NULL: none.  The longest wins.  SURVEY_TORN is

@@ -245,7 +245,7 @@ static void erase(struct sim_camera *camera, struct unit *unit)
 }
 
 /* A unit whose erase was cut off: cells in between, read as noise that is mostly ones. */
-static void half_erase(struct sim_camera *camera, struct unit *unit)
+static void half_erase(struct sim_camera *camera, enum memory_kind kind, struct unit *unit)
 {
         unit->erases++;
         camera->counters.erases++;
@@ -261,6 +261,9 @@ static void half_erase(struct sim_camera *camera, struct unit *unit)
         unit->data[0] ^= 0x10;
         free(unit->broken);
         unit->broken = NULL;
+        /* Nor does it fit its check bits. */
+        for (uint32_t i = 0; kind == MEMORY_WORD32 && i < unit->size; i += 32)
+                mark_broken(unit, i);
 }
 
 static unsigned program_unit(enum memory_kind kind)
@@ -323,7 +326,7 @@ static void apply_part(struct sim_camera *camera, const struct flash_job *job, u
                 uint64_t needs = job->erase_us / job->erase_count;
 
                 if (bytes == 0 && us < spent + needs) {
-                        half_erase(camera, unit);
+                        half_erase(camera, job->memory->kind, unit);
                         sim_trace(camera, "power lost while erasing 0x%08x", unit->start);
                         return;
                 }
@@ -346,7 +349,7 @@ static void job_apply(struct sim_camera *camera, enum flash_result *ret)
         if (job->erase_fails) {
                 /* The controller gave up on the unit; what it left is no data. */
                 for (size_t i = 0; i < job->erase_count; i++)
-                        half_erase(camera, &job->memory->units[job->erase_first + i]);
+                        half_erase(camera, job->memory->kind, &job->memory->units[job->erase_first + i]);
                 *ret = FLASH_FAILED;
                 return;
         }

@@ -105,7 +105,7 @@ struct sim_config {
         bool vendor_37c5_runtime;       /* runtime id 37c5:12xx (default) or the old 1209:abd1 */
 
         /* what the references call unconfirmed, or only some parts do; the default is the likeliest reading */
-        bool h7_ecc_fault;              /* reading a flash word that was programmed twice: the device locks up (default: garbage is read) */
+        bool h7_ecc_fault;              /* reading a flash word that was programmed twice, or in which power failed: the device locks up (default: garbage is read) */
         bool mpu_fault_is_error;        /* AE3 write before block 0 opened the window: errWRITE (default: fault, locked up) */
         bool rom_constant_stride;       /* block address = pointer + (n-2) * wTransferSize (default: * wLength of this request) */
         bool rom_stall_keeps_state;     /* a refused request leaves state and status (default: dfuERROR, errSTALLEDPKT) */

@@ -691,6 +691,56 @@ static void what_an_accident_costs(void **state)
         }
 }
 
+/* Where power failed reading the H7's flash may be a bus fault (dfu.md A.5, unconfirmed): the device is silent until it is plugged in again, and
+ * with the next look, for which nothing is read there, the update is finished. */
+static void reading_silences_it(void **state)
+{
+        static const struct {
+                unsigned skip;          /* GETSTATUS requests: one, and then two a block, of which the first starts it */
+                uint32_t length;        /* bytes of the block in; 0: in the erase before */
+        } cuts[] = { { 203, 1000 }, { 1, 0 }, { 193, 0 }, { 257, 0 }, { 3, 32 } };
+
+        for (size_t i = 0; i < ELEMENTSOF(cuts); i++) {
+                struct lab *lab = *state;
+                struct sim_config config;
+                struct lab_camera *camera;
+                struct lab_image *new;
+                unsigned replugs = 0;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                new = lab_release(lab, SIM_OPENMV4, "5.0.0");
+                lab_import(lab, new);
+                sim_config_default(&config, SIM_OPENMV4, 3);
+                config.h7_ecc_fault = true;
+                camera = lab_camera_from(lab, &config);
+                lab_install(camera, lab_firmware(lab, SIM_OPENMV4, "FIRMWARE", "mine", 99, new->size));
+                lab_plug_until_running(camera, PORT);
+                assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+                sim_camera_add_fault(camera->sim, &(struct sim_fault){ .kind = SIM_FAULT_UNPLUG_FLASH, .request_type = 0xa1, .request = 3,
+                        .skip = cuts[i].skip, .count = 1, .length = cuts[i].length });
+                lab_replug(camera);
+                lab_expect_state(camera, CAMERA_UPDATING, 20 * SEC);
+                lab_expect_state(camera, CAMERA_WAITING, 120 * SEC);
+                assert_false(sim_camera_is_powered(camera->sim));
+                sim_camera_clear_faults(camera->sim);
+                lab_plug(camera, PORT);
+                lab_run(lab, 60 * SEC);
+                for (; update_is_open(lab_update(camera)) && replugs < 3; replugs++) {
+                        assert_int_equal(lab_known(camera)->mode, CAMERA_MODE_BOOTLOADER);
+                        lab_replug(camera);
+                        lab_run(lab, 60 * SEC);
+                }
+                lab_expect_done(camera);
+                lab_expect_flash(camera, new);
+                assert_int_equal(replugs, 1);
+                assert_true(most_erases(camera) <= 2);
+                /* Noise is nobody's firmware; what stood there before was somebody's. */
+                assert_non_null(store_nth_saved(lab->store, 0));
+                assert_null(store_nth_saved(lab->store, 1));
+        }
+}
+
 static void restarted_in_the_middle(void **state)
 {
         static const uint64_t places[] = { 1, 4096, 100000, 0x20000, 700000, 1333696 };
@@ -2462,6 +2512,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/D/pulled-at-every-stage-of-every-request", pulled_at_every_stage),
                 STORY("/recovery/D/descriptors-do-not-come-through", descriptors_do_not_come_through),
                 STORY("/recovery/D/what-an-accident-costs", what_an_accident_costs),
+                STORY("/recovery/D/reading-silences-it", reading_silences_it),
                 STORY("/recovery/D/restarted-in-the-middle", restarted_in_the_middle),
                 STORY("/recovery/D/killed-when-it-left", killed_when_it_left),
                 STORY("/recovery/D/restarted-while-it-is-away", restarted_while_it_is_away),
