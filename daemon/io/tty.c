@@ -94,9 +94,10 @@ static void line_close(struct tty *tty, bool restore)
 {
         if (tty->fd < 0)
                 return;
-        /* What was not sent will not be: else closing waits for it, half a minute for a device that takes nothing. */
-        (void)tcflush(tty->fd, TCIOFLUSH);
         if (restore) {
+                /* What was not sent will not be: else closing waits for it, half a minute for a device that takes nothing.  (Where it is
+                 * another program's line, what waits in it is that program's, too.) */
+                (void)tcflush(tty->fd, TCIOFLUSH);
                 (void)tcsetattr(tty->fd, TCSANOW, &tty->before);
                 (void)ioctl(tty->fd, TIOCNXCL);
         }

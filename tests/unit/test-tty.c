@@ -104,6 +104,7 @@ static void make_pty(struct desk *desk)
 {
         assert_int_equal(openpty(&desk->master, &desk->slave, desk->node, NULL, NULL), 0);
         assert_int_equal(fcntl(desk->master, F_SETFL, O_NONBLOCK), 0);
+        assert_int_equal(fcntl(desk->slave, F_SETFL, O_NONBLOCK), 0);
 }
 
 static int desk_new(void **state)
@@ -347,8 +348,16 @@ static void waits_to_send(void **state)
 static void others_have_it(void **state)
 {
         struct desk *desk = *state;
+        struct termios raw;
+        char bytes[8];
         int other;
 
+        /* What waits for them on their line is theirs. */
+        assert_int_equal(tcgetattr(desk->slave, &raw), 0);
+        cfmakeraw(&raw);
+        assert_int_equal(tcsetattr(desk->slave, TCSANOW, &raw), 0);
+        assert_int_equal(write(desk->master, "in", 2), 2);
+        assert_int_equal(write(desk->slave, "out", 3), 3);
         /* flock() */
         assert_int_equal(flock(desk->slave, LOCK_EX | LOCK_NB), 0);
         assert_int_equal(open_node(desk, desk->node, DEADLINE), -EBUSY);
@@ -357,6 +366,8 @@ static void others_have_it(void **state)
         assert_int_equal(ioctl(desk->slave, TIOCEXCL), 0);
         assert_int_equal(open_node(desk, desk->node, DEADLINE), -EBUSY);
         assert_int_equal(ioctl(desk->slave, TIOCNXCL), 0);
+        assert_int_equal(read(desk->slave, bytes, sizeof(bytes)), 2);
+        assert_int_equal(read(desk->master, bytes, sizeof(bytes)), 3);
         open_line(desk);
         /* And while it is ours, others see that. */
         assert_int_equal(ioctl(desk->slave, TIOCGEXCL, &other), 0);
