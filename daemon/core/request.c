@@ -471,8 +471,10 @@ static void recover(struct registry *registry, struct camera *camera, const stru
 static void request_recover(struct registry *registry, struct camera *camera, const struct request *request,
                             struct request_result *ret)
 {
-        const struct board *board = camera->board, *before;
+        const struct board *board = camera->board, *before = board;
         bool rom = camera->attached && camera->mode == CAMERA_MODE_ROM_DFU;
+        bool word = camera->word, word_replace = camera->word_replace;
+        uint64_t word_said_at = camera->word_said_at;
 
         if (request->board) {
                 board = board_by_any_name(registry->context.boards, request->board);
@@ -505,12 +507,14 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                        camera_name(camera));
                 return;
         }
-        before = camera->board;
         camera->board = board;
         recover(registry, camera, request, rom, ret);
         if (request->dry_run || ret->action == REQUEST_REFUSE) {
+                /* What was said before still holds, and may be carried out this moment. */
                 camera->board = before;
-                camera->word = camera->word_replace = false;
+                camera->word = word;
+                camera->word_replace = word_replace;
+                camera->word_said_at = word_said_at;
         } else
                 snprintf(camera->record.board, sizeof(camera->record.board), "%s", board->id);
 }
@@ -598,6 +602,7 @@ void registry_retry(struct registry *registry, struct camera *camera, struct req
 {
         const struct update *last = camera->update;
         struct request request = { .wish = WISH_UPDATE };
+        char bootloader[7 + DIGEST_HEX_SIZE] = "sha256:";
         struct wanted wanted;
         int wish;
 
@@ -617,6 +622,11 @@ void registry_retry(struct registry *registry, struct camera *camera, struct req
                 refuse(ret, REFUSAL_NO_FIRMWARE, "an image of update %s is not in the store any more: import it, or use 'camrescue update'",
                        last->record.id);
                 return;
+        }
+        request.stay = last->record.stay;
+        if (last->record.bootloader_only) {
+                digest_to_hex(&last->record.images[0].digest, bootloader + 7);
+                request.firmware = bootloader;
         }
         wish = wish_from_string(last->record.wish);
         if (wish != WISH_UPDATE && wish != WISH_RESTORE)

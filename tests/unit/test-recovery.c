@@ -1670,6 +1670,52 @@ static void rom_named_bootloader(void **state)
         }
 }
 
+/* Tried again it is the same that is wanted: that bootloader, and nothing after it. */
+static void rom_named_bootloader_again(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *bootloader, *firmware = stock(lab, SIM_OPENMV3, &bootloader);
+        struct lab_image *older = lab_bootloader(lab, SIM_OPENMV3, SIM_BL_1_0_2, "4.8.1");
+        struct lab_camera *camera;
+        struct request_result result;
+
+        lab_import(lab, older);
+        lab_set_automatic(lab, false);
+        camera = known_camera(lab, SIM_OPENMV3, firmware);
+        blank_bootloader(camera);
+        into_rom(camera);
+        lab_run(lab, 5 * SEC);
+        assert_int_equal(ask_bootloader(camera, older, NULL), REQUEST_UPDATE);
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        lab_run(lab, 20 * SEC);
+        lab_expect_update(camera, UPDATE_CANCELLED, "cancelled");
+        registry_retry(lab->registry, lab_known(camera), &result);
+        if (result.action != REQUEST_UPDATE)
+                lab_fail(lab, "%s", result.text);
+        assert_true(lab_update(camera)->record.bootloader_only);
+        lab_run(lab, 20 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "bootloader-restored");
+        lab_expect_flash(camera, older);
+}
+
+/* What was to stay in its bootloader stays there. */
+static void retried_it_stays(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = begin_update(lab, SIM_OPENMV3, &new);
+        struct request_result result;
+
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_UPDATE, .firmware = "5.0.0", .stay = true }), REQUEST_QUEUED);
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        registry_retry(lab->registry, lab_known(camera), &result);
+        assert_int_equal(result.action, REQUEST_QUEUED);
+        lab_replug(camera);
+        lab_expect_state(camera, CAMERA_HELD, 120 * SEC);
+        lab_expect_update(camera, UPDATE_DONE, "done");
+        lab_expect_flash(camera, new);
+}
+
 static bool has_lost_its_head(void *userdata)
 {
         const struct lab_camera *camera = userdata;
@@ -1983,6 +2029,29 @@ static void word_is_for_what_was_there(void **state)
         assert_int_equal(lab_request(meant, &request), REQUEST_UPDATE);
         lab_expect_state(meant, CAMERA_JUMPER, 60 * SEC);
         lab_expect_flash(meant, bootloader);
+}
+
+/* An impatient hand says it twice, or somebody only looks what would be done: what is being carried out goes on as it was said. */
+static void word_outlives_a_refusal(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV4, 1);
+        struct lab_image *bootloader;
+
+        (void)stock(lab, SIM_OPENMV4, &bootloader);
+        blank_bootloader(camera);
+        lab_jumper(camera, true);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_UNPROVEN, 5 * SEC);
+        sim_camera_add_fault(camera->sim, &(struct sim_fault){ .kind = SIM_FAULT_NAK, .request_type = 0x21, .request = 1, .skip = 12, .count = 1 });
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_UPDATE);
+        lab_expect_state(camera, CAMERA_UPDATING, 20 * SEC);
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_REFUSE);
+        lab_expect_state(camera, CAMERA_FAILED, 20 * SEC);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RECOVER, .board = "H7", .dry_run = true }), REQUEST_UPDATE);
+        assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RECOVER, .board = "H7", .firmware = "9.9.9" }), REQUEST_REFUSE);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
 }
 
 /* The word is contradicted by the chip's own map. */
@@ -2546,12 +2615,15 @@ int main(int argc, char *argv[])
                 STORY("/recovery/rom/unknown-firmware-keeps-its-head", unknown_firmware_behind_a_blank_bootloader),
                 STORY("/recovery/rom/pulled-in-the-middle", rom_pulled_in_the_middle),
                 STORY("/recovery/rom/named-bootloader", rom_named_bootloader),
+                STORY("/recovery/rom/named-bootloader-again", rom_named_bootloader_again),
+                STORY("/recovery/update/retried-it-stays", retried_it_stays),
                 STORY("/recovery/rom/named-bootloader-and-no-head", rom_named_bootloader_and_no_head),
                 STORY("/recovery/G/not-a-camera", not_a_camera),
                 STORY("/recovery/G/not-the-missing-camera", not_the_missing_camera),
                 STORY("/recovery/word/restores-and-goes-on", users_word),
                 STORY("/recovery/word/is-for-one-attachment", word_is_for_one_attachment),
                 STORY("/recovery/word/is-for-what-was-there", word_is_for_what_was_there),
+                STORY("/recovery/rom/word-outlives-a-refusal", word_outlives_a_refusal),
                 STORY("/recovery/word/does-not-outlive-the-daemon", word_and_a_restart),
                 STORY("/recovery/word/contradicted-by-the-chip", wrong_word),
                 STORY("/recovery/word/two-with-one-serial", two_with_one_serial),
