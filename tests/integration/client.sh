@@ -22,6 +22,7 @@ n=0
 failed=0
 bus_pid=
 mock_pid=
+client_pid=
 
 unset NO_COLOR CAMRESCUE_BUS_ADDRESS XDG_CONFIG_HOME SYSTEMD_BUS_TIMEOUT
 export LC_ALL=C.UTF-8 TZ=UTC
@@ -35,6 +36,7 @@ mkdir "$HOME"
 
 cleanup() {
 	tmux -S "$tmp/tmux" kill-server 2> /dev/null
+	[ -z "$client_pid" ] || kill -KILL "$client_pid" 2> /dev/null
 	[ -z "$mock_pid" ] || kill "$mock_pid" 2> /dev/null
 	[ -z "$bus_pid" ] || kill "$bus_pid" 2> /dev/null
 	rm -rf "$tmp"
@@ -170,15 +172,19 @@ run() {
 	code=$?
 }
 
-# begin COMMAND...; then end: the same in the background.
+# begin COMMAND...; then end: the same in the background.  client_pid is the client's own: a timeout(1) that is signalled before it has
+# noted its child ends alone, and the client goes on.
 begin() {
-	timeout --foreground "$deadline" "$client" "$@" > "$tmp/out" 2> "$tmp/err" < /dev/null &
+	env --default-signal=INT,QUIT "$client" "$@" > "$tmp/out" 2> "$tmp/err" < /dev/null &
 	client_pid=$!
 }
 
+# (Within the deadline; the guard ends with it.)
 end() {
+	{ timeout "$deadline" tail --pid="$client_pid" -s 0.2 -f /dev/null || kill -KILL "$client_pid"; } 2> /dev/null &
 	wait "$client_pid"
 	code=$?
+	client_pid=
 }
 
 exits() { [ "$code" -eq "$1" ]; }
