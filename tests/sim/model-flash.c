@@ -358,6 +358,8 @@ static void job_apply(struct sim_camera *camera, enum flash_result *ret)
         if (job->size == 0)
                 return;
         if (job->program_fails) {
+                /* What was programmed before is there, and the word in which it failed is neither old nor new. */
+                half_program(camera, job, job->size / 2);
                 *ret = FLASH_FAILED;
                 return;
         }

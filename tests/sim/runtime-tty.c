@@ -39,15 +39,22 @@ static void on_reset(void *userdata)
         sim_camera_reset(tty->camera, tty->forced);
 }
 
+static unsigned number_of(const unsigned version[static 3])
+{
+        return version[0] * 10000 + version[1] * 100 + version[2];
+}
+
 static void reset(struct runtime_tty *tty, bool into_bootloader)
 {
         unsigned version[3];
 
         if (into_bootloader && tty->config->runtime_stays)
                 return;
-        /* v4.5.x and before do not know the magic word: an ordinary reset. */
         sim_camera_runtime_version(tty->camera, version);
-        tty->forced = into_bootloader && (version[0] > 4 || (version[0] == 4 && version[1] >= 6));
+        /* Known since v3.6.8; and v4.5.x and before do not know the magic word: an ordinary reset. */
+        if (into_bootloader && number_of(version) < 30608)
+                return;
+        tty->forced = into_bootloader && number_of(version) >= 40600;
         defer_call(&tty->reset);
 }
 
@@ -108,9 +115,11 @@ static void command(struct runtime_tty *tty)
                 break;
         case USBDBG_ARCH_STR:
                 unique_id(tty, uid);
+                /* What stands behind its end is what stood there before. */
+                memset(text, 0x5a, sizeof(text));
                 (void)snprintf(text, sizeof(text), "%s%08X%08X%08X]", architecture(tty->config->board), get_le32(uid + 8),
                                get_le32(uid + 4), get_le32(uid));
-                answer(tty, text, strlen(text), wanted);
+                answer(tty, text, sizeof(text), wanted);
                 break;
         case USBDBG_SCRIPT_RUNNING:
                 answer(tty, "\0\0\0", 4, wanted);
