@@ -67,6 +67,7 @@ struct reading {
         struct history_line *lines;     /* the helper's, until it is done */
         size_t n;
         int result;
+        bool lost;                      /* as journal->lost, when it had read */
         LIST_ENTRY(reading) link;       /* in journal->readings */
 };
 
@@ -79,6 +80,8 @@ struct journal {
         bool writable;
         bool full;                      /* the bound of pending was hit, and said so */
         bool unsynced;                  /* something was committed that may not be on the disk yet */
+        bool has_past;                  /* something was loaded, or committed since; as the database: see the invariant */
+        bool lost;                      /* that is gone, and an empty database stands in its place; likewise */
         bool closing;
         unsigned reading;               /* depth: a reader may read something else for each record */
         uint64_t last_number;
@@ -181,27 +184,32 @@ void journal_unwatch(struct journal_watch *watch)
         watch->link.le_prev = NULL;
 }
 
-/* --- a batch on its helper thread --- */
-
-static int database_ready(struct batch *batch)
+/* Opens again what was closed, or is a copy.  Whoever does this and is no batch sees to it that one follows: it tells what was lost. */
+static int journal_reopen(struct journal *journal)
 {
-        struct journal *journal = batch->journal;
         struct database *database = NULL;
         int r;
-
-        if (journal->birth == JOURNAL_UNREAD)
-                return -EROFS;
-        if (journal->database && !database_is_copy(journal->database))
-                return 0;
 
         r = database_open(journal->path, &journal_schema, /* check= */ false, &database);
         if (r < 0)
                 return r;
-        /* Not what was loaded: somebody removed or damaged it meanwhile. */
-        batch->reset = database_birth(database) == DATABASE_BEGUN && journal->birth == JOURNAL_LOADED;
+        /* Not what was loaded or written: somebody removed or damaged it meanwhile. */
+        if (database_birth(database) == DATABASE_BEGUN && journal->has_past)
+                journal->lost = true;
         journal->database = database_close(journal->database);
         journal->database = database;
         return 0;
+}
+
+/* --- a batch on its helper thread --- */
+
+static int database_ready(struct journal *journal)
+{
+        if (journal->birth == JOURNAL_UNREAD)
+                return -EROFS;
+        if (journal->database && !database_is_copy(journal->database))
+                return 0;
+        return journal_reopen(journal);
 }
 
 static int batch_apply(struct batch *batch, struct database *database)
@@ -238,19 +246,28 @@ static int batch_write(struct batch *batch)
         struct journal *journal = batch->journal;
         int r;
 
-        r = database_ready(batch);
-        if (r < 0 || batch->reset)
+        r = database_ready(journal);
+        if (r < 0)
                 return r;
-        r = batch_apply(batch, journal->database);
-        if (r != -EUCLEAN || !journal->path)
-                return r;
+        if (!journal->lost) {
+                r = batch_apply(batch, journal->database);
+                if (r >= 0)
+                        journal->has_past = true;
+                if (r != -EUCLEAN || !journal->path)
+                        return r;
 
-        r = database_set_aside(journal->database, journal->path);
-        journal->database = NULL;
-        if (r >= 0)
-                r = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
-        batch->reset = r >= 0;
-        return r;
+                r = database_set_aside(journal->database, journal->path);
+                journal->database = NULL;
+                if (r < 0)
+                        return r;
+                journal->lost = true;
+                r = journal_reopen(journal);
+                if (r < 0)
+                        return r;
+        }
+        batch->reset = true;
+        journal->lost = false;
+        return 0;
 }
 
 static void batch_run(void *data)
@@ -328,6 +345,23 @@ static void journal_set_writable(struct journal *journal, int r)
         journal->writable = r >= 0;
 }
 
+int journal_sync(struct journal *journal, journal_sync_fn on_durable, void *userdata)
+{
+        struct sync *sync = calloc(1, sizeof(*sync));
+
+        if (!sync)
+                return -ENOMEM;
+        sync->fn = on_durable;
+        sync->userdata = userdata;
+        if (journal->flying && journal->flying->durable && TAILQ_EMPTY(&journal->pending)) {
+                TAILQ_INSERT_TAIL(&journal->flying->syncs, sync, link);
+                return 0;
+        }
+        TAILQ_INSERT_TAIL(&journal->syncs, sync, link);
+        journal_schedule(journal);
+        return 0;
+}
+
 static void journal_reset(struct journal *journal)
 {
         struct journal_watch *watch, *next;
@@ -337,6 +371,9 @@ static void journal_reset(struct journal *journal)
                 next = LIST_NEXT(watch, link);
                 watch->on_reset(watch->userdata);
         }
+        /* Until these are on the disk, nothing is remembered. */
+        if (!TAILQ_EMPTY(&journal->pending))
+                (void)journal_sync(journal, NULL, NULL);
 }
 
 static void batch_land(struct batch *batch)
@@ -663,21 +700,11 @@ uint64_t journal_last_update_number(const struct journal *journal)
         return journal->last_number;
 }
 
-int journal_sync(struct journal *journal, journal_sync_fn on_durable, void *userdata)
+/* A batch, whether there is something to write or not. */
+static void journal_ask_disk(struct journal *journal)
 {
-        struct sync *sync = calloc(1, sizeof(*sync));
-
-        if (!sync)
-                return -ENOMEM;
-        sync->fn = on_durable;
-        sync->userdata = userdata;
-        if (journal->flying && journal->flying->durable && TAILQ_EMPTY(&journal->pending)) {
-                TAILQ_INSERT_TAIL(&journal->flying->syncs, sync, link);
-                return 0;
-        }
-        TAILQ_INSERT_TAIL(&journal->syncs, sync, link);
-        journal_schedule(journal);
-        return 0;
+        journal->unsynced = true;
+        (void)journal_sync(journal, NULL, NULL);
 }
 
 static void syncs_cancel(struct sync_queue *syncs, void *userdata)
@@ -731,10 +758,12 @@ static int journal_read_begin(struct journal *journal)
 
         (void)journal_wait(journal, /* until= */ NULL);
         if (!journal->database && journal->birth != JOURNAL_UNREAD && journal->path) {
-                r = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
+                r = journal_reopen(journal);
                 /* One that could not even be begun holds nothing. */
                 if (r < 0)
                         return journal->birth == JOURNAL_BEGUN && r != -ENOMEM ? 0 : r;
+                if (journal->lost)
+                        journal_ask_disk(journal);
                 journal_settle(journal);
         }
         if (!journal->database)
@@ -830,7 +859,8 @@ static void reading_run(void *data)
         struct journal *journal = reading->journal;
 
         if (!journal->database && journal->birth != JOURNAL_UNREAD && journal->path)
-                reading->result = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
+                reading->result = journal_reopen(journal);
+        reading->lost = journal->lost;
         if (journal->database && reading->result >= 0)
                 reading->result = rows_each_history(journal->database, reading->camera, reading->max, reading_on_line, reading);
         if (journal->database)
@@ -872,6 +902,8 @@ static void reading_done(void *data)
         LIST_REMOVE(reading, link);
         if (reading->fn && !journal->closing)
                 reading_answer(reading);
+        if (reading->lost)
+                journal_ask_disk(journal);
         journal_settle(journal);
         free(reading->lines);
         free(reading);
@@ -949,6 +981,7 @@ static int journal_load(struct journal *journal, const char *directory)
                 r = database_open(journal->path, &journal_schema, /* check= */ true, &journal->database);
         if (r >= 0) {
                 journal->birth = database_birth(journal->database) == DATABASE_LOADED ? JOURNAL_LOADED : JOURNAL_BEGUN;
+                journal->has_past = journal->birth == JOURNAL_LOADED;
                 journal_set_writable(journal, directory_writable(directory));
                 return 0;
         }
@@ -961,6 +994,7 @@ static int journal_load(struct journal *journal, const char *directory)
                 return r;
         /* None there and none to be made: the next commit tries again. */
         journal->birth = r >= 0 ? JOURNAL_LOADED : r == -ENOENT || r == -ENOTDIR ? JOURNAL_BEGUN : JOURNAL_UNREAD;
+        journal->has_past = journal->birth == JOURNAL_LOADED;
         if (journal->birth == JOURNAL_UNREAD)
                 log_error("journal: %s cannot be read: %s; the cameras and updates of before are unknown, and nothing is written",
                           journal->path, strerror(-r));

@@ -47,7 +47,7 @@ enum journal_birth {
 };
 enum journal_birth journal_birth(const struct journal *journal);
 
-/* The database was found damaged while running, was set aside, and an empty one was begun: whoever holds records puts them again from
+/* The database was found damaged while running and was set aside, or it was removed, and an empty one was begun: whoever holds records puts them again from
  * on_reset.  Syncs waiting at that moment are answered after those puts are on disk. */
 struct journal_watch {
         void (*on_reset)(void *userdata);

@@ -761,7 +761,8 @@ static void on_lines(void *userdata, int error, const struct history_line *lines
         told->answers++;
         told->error = error;
         told->n = n;
-        memcpy(told->lines, lines, n * sizeof(*lines));
+        if (n > 0)
+                memcpy(told->lines, lines, n * sizeof(*lines));
 }
 
 /* Also what is not in the database yet: what waits, and what flies at this moment. */
@@ -1404,6 +1405,70 @@ static void removal_while_running_is_survived(void **state)
         assert_int_equal(recall(world)->n_updates, 2);
 }
 
+/* Who asks for a camera's history comes before the next put. */
+static void removal_seen_by_a_reader_is_survived(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+        static struct told told;
+
+        memset(&told, 0, sizeof(told));
+        world_start(world);
+        put_one_of_each(world->journal);
+        world_restart(world);
+        journal_watch(world->journal, &watch);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(unlink(world_path(world, "state.db")), 0);
+        assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 10, on_lines, &told), 0);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(told.answers, 1);
+        journal_unwatch(&watch);
+        world_restart(world);
+        assert_one_of_each(recall(world));
+}
+
+/* The put is before the reader's end: what was put before it is not on the disk, and who waits for that waits on. */
+static void sync_waits_for_what_a_reader_saw_lost(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+        static struct told told;
+
+        memset(&told, 0, sizeof(told));
+        world_start(world);
+        put_one_of_each(world->journal);
+        world_restart(world);
+        journal_watch(world->journal, &watch);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(unlink(world_path(world, "state.db")), 0);
+        assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 10, on_lines, &told), 0);
+        put_update(world, 2, "open");
+        assert_int_equal(world_sync(world), 0);
+        assert_int_equal(recall(world)->n_cameras, 1);
+        assert_int_equal(recall(world)->n_updates, 2);
+        journal_unwatch(&watch);
+}
+
+/* What the first run of the daemon wrote is not less worth than what it finds. */
+static void removal_in_the_first_run_is_survived(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+
+        world_start(world);
+        journal_watch(world->journal, &watch);
+        put_one_of_each(world->journal);
+        for (unsigned n = 2; n <= 3; n++) {
+                loop_advance(world->loop, 10 * SEC);
+                assert_int_equal(unlink(world_path(world, "state.db")), 0);
+                put_update(world, n, "open");
+                assert_int_equal(world_sync(world), 0);
+                assert_int_equal(recall(world)->n_cameras, 1);
+                assert_int_equal(recall(world)->n_updates, 2);
+        }
+        journal_unwatch(&watch);
+}
+
 static void torn_tail_is_cut(void **state)
 {
         struct world *world = *state;
@@ -1674,6 +1739,9 @@ int main(void)
                 CASE("/journal/damage-anywhere-is-survived", damage_anywhere_is_survived),
                 CASE("/journal/damage-while-running-is-survived", damage_while_running_is_survived),
                 CASE("/journal/removal-while-running-is-survived", removal_while_running_is_survived),
+                CASE("/journal/removal-seen-by-a-reader-is-survived", removal_seen_by_a_reader_is_survived),
+                CASE("/journal/sync-waits-for-what-a-reader-saw-lost", sync_waits_for_what_a_reader_saw_lost),
+                CASE("/journal/removal-in-the-first-run-is-survived", removal_in_the_first_run_is_survived),
                 CASE("/journal/torn-tail", torn_tail_is_cut),
                 CASE("/journal/log-of-a-lost-database-is-not-replayed", log_of_a_lost_database_is_not_replayed),
                 CASE("/journal/empty-file-is-no-database", empty_file_is_no_database),
