@@ -89,6 +89,8 @@ const struct database_schema journal_schema = {
         .application_id = 0x43615231,   /* "CaR1" */
         .migrations = migrations,
         .n_migrations = ELEMENTSOF(migrations),
+        /* It goes with OP_PUT_WHOLE.  A database of before this mark has none, and is as whole as it was. */
+        .first = "INSERT INTO counters VALUES ('begun', 1)",
 };
 
 /* --- writing --- */
@@ -253,6 +255,11 @@ static int put_history(struct database *database, const struct op *op)
         return r;
 }
 
+static int put_whole(struct database *database, const struct op *op)
+{
+        return database_run(database, "DELETE FROM counters WHERE name = 'begun'", "");
+}
+
 static bool same_camera(const struct op *a, const struct op *b)
 {
         return strcmp(a->camera->key, b->camera->key) == 0;
@@ -292,6 +299,7 @@ const struct op_type op_types[_OP_KIND_MAX] = {
         [OP_PUT_SAVED]       = { "saved image", put_saved, same_saved, false, sizeof(struct saved_record) },
         [OP_DELETE_SAVED]    = { "removal of a saved image", delete_saved, NULL, true, sizeof(struct saved_record) },
         [OP_PUT_HISTORY]     = { "history", put_history, NULL, false, sizeof(struct journal_history) },
+        [OP_PUT_WHOLE]       = { "that nothing is missed", put_whole, NULL, false, 0 },
 };
 
 /* --- reading --- */
@@ -530,4 +538,15 @@ static int on_last_number(void *userdata, struct row *row)
 int rows_last_update_number(struct database *database, uint64_t *ret)
 {
         return database_query(database, "SELECT value FROM counters WHERE name = 'update'", on_last_number, ret, "");
+}
+
+static int on_begun(void *userdata, struct row *row)
+{
+        *(bool *)userdata = !row_int(row, 0, 0, 1);
+        return 0;
+}
+
+int rows_are_whole(struct database *database, bool *ret)
+{
+        return database_query(database, "SELECT EXISTS (SELECT 1 FROM counters WHERE name = 'begun')", on_begun, ret, "");
 }

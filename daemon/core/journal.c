@@ -77,6 +77,7 @@ struct journal {
         char *path;                     /* NULL: in memory */
         struct database *database;      /* NULL: closed; see the invariant above */
         enum journal_birth birth;
+        bool whole;
         bool writable;
         bool full;                      /* the bound of pending was hit, and said so */
         bool unsynced;                  /* something was committed that may not be on the disk yet */
@@ -170,6 +171,11 @@ bool journal_writable(const struct journal *journal)
 enum journal_birth journal_birth(const struct journal *journal)
 {
         return journal->birth;
+}
+
+bool journal_is_whole(const struct journal *journal)
+{
+        return journal->whole;
 }
 
 void journal_watch(struct journal *journal, struct journal_watch *watch)
@@ -362,11 +368,28 @@ int journal_sync(struct journal *journal, journal_sync_fn on_durable, void *user
         return 0;
 }
 
+/* It was said of the database that was lost. */
+static void pending_drop_whole(struct journal *journal)
+{
+        struct op *op, *next;
+
+        for (op = TAILQ_FIRST(&journal->pending); op; op = next) {
+                next = TAILQ_NEXT(op, link);
+                if (op->kind != OP_PUT_WHOLE)
+                        continue;
+                TAILQ_REMOVE(&journal->pending, op, link);
+                journal->pending_size -= op->size;
+                free(op);
+        }
+}
+
 static void journal_reset(struct journal *journal)
 {
         struct journal_watch *watch, *next;
 
         journal->birth = JOURNAL_BEGUN;
+        journal->whole = false;
+        pending_drop_whole(journal);
         for (watch = LIST_FIRST(&journal->watches); watch; watch = next) {
                 next = LIST_NEXT(watch, link);
                 watch->on_reset(watch->userdata);
@@ -693,6 +716,14 @@ int journal_put_history(struct journal *journal, const char *camera, uint64_t wa
         text_copy(op->history->line.event, sizeof(op->history->line.event), event);
         text_copy(op->history->line.text, sizeof(op->history->line.text), text);
         return journal_put(journal, op);
+}
+
+int journal_put_whole(struct journal *journal)
+{
+        struct op *op;
+        int r = op_new(OP_PUT_WHOLE, &op);
+
+        return r < 0 ? r : journal_put(journal, op);
 }
 
 uint64_t journal_last_update_number(const struct journal *journal)
@@ -1033,7 +1064,10 @@ int journal_open(struct loop *loop, const char *directory, struct journal **ret)
                 return r;
         if (journal->database) {
                 journal->reading++;
-                r = journal_read_end(journal, rows_last_update_number(journal->database, &journal->last_number));
+                r = rows_last_update_number(journal->database, &journal->last_number);
+                if (r >= 0)
+                        r = rows_are_whole(journal->database, &journal->whole);
+                r = journal_read_end(journal, r);
                 if (r < 0)
                         return r;
         }

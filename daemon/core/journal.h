@@ -47,6 +47,12 @@ enum journal_birth {
 };
 enum journal_birth journal_birth(const struct journal *journal);
 
+/* false: this database was begun empty, in this run or before, and nobody has said since that nothing is missed in it: a blob that it does
+ * not name may be of the time before.  (Also when it was filled again: the daemon may have been killed before all of it was.) */
+bool journal_is_whole(const struct journal *journal);
+/* All that it does not name was put out of harm's way: from the next start on it is whole. */
+int journal_put_whole(struct journal *journal);
+
 /* The database was found damaged while running and was set aside, or it was removed, and an empty one was begun: whoever holds records puts them again from
  * on_reset.  Syncs waiting at that moment are answered after those puts are on disk. */
 struct journal_watch {

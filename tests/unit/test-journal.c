@@ -1449,6 +1449,40 @@ static void sync_waits_for_what_a_reader_saw_lost(void **state)
         journal_unwatch(&watch);
 }
 
+/* Power fails as soon as it was seen, before a put that nobody waits for would be written. */
+static void what_is_put_again_is_on_the_disk_at_once(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+        int status;
+        pid_t pid;
+
+        world_start(world);
+        put_one_of_each(world->journal);
+        world_stop(world);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                struct update_record update = update_n(2, "open");
+
+                disk_cut_power_at(UINT_MAX, /* torn= */ false, 0);
+                if (world_try_start(world) < 0)
+                        _exit(1);
+                journal_watch(world->journal, &watch);
+                loop_advance(world->loop, 10 * SEC);
+                if (unlink(world_path(world, "state.db")) < 0 ||
+                    journal_put_update(world->journal, &update) < 0)
+                        _exit(1);
+                loop_advance(world->loop, 50 * MSEC);
+                _exit(0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        world_start(world);
+        assert_int_equal(recall(world)->n_cameras, 1);
+        assert_int_equal(recall(world)->n_updates, 2);
+}
+
 /* What the first run of the daemon wrote is not less worth than what it finds. */
 static void removal_in_the_first_run_is_survived(void **state)
 {
@@ -1609,6 +1643,8 @@ static void first_version_is_migrated(void **state)
 
                 world_start(world);
                 assert_int_equal(journal_birth(world->journal), JOURNAL_LOADED);
+                /* It was never said of it that it is not. */
+                assert_true(journal_is_whole(world->journal));
                 assert_int_equal(world_files(world, "state.db."), 0);
                 memory = recall(world);
                 assert_int_equal(memory->n_cameras, 1);
@@ -1741,6 +1777,7 @@ int main(void)
                 CASE("/journal/removal-while-running-is-survived", removal_while_running_is_survived),
                 CASE("/journal/removal-seen-by-a-reader-is-survived", removal_seen_by_a_reader_is_survived),
                 CASE("/journal/sync-waits-for-what-a-reader-saw-lost", sync_waits_for_what_a_reader_saw_lost),
+                CASE("/journal/what-is-put-again-is-on-the-disk-at-once", what_is_put_again_is_on_the_disk_at_once),
                 CASE("/journal/removal-in-the-first-run-is-survived", removal_in_the_first_run_is_survived),
                 CASE("/journal/torn-tail", torn_tail_is_cut),
                 CASE("/journal/log-of-a-lost-database-is-not-replayed", log_of_a_lost_database_is_not_replayed),

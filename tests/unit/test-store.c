@@ -627,6 +627,35 @@ static void images_of_a_lost_journal_are_kept(void **state)
         assert_true(exists(blob_path(world, "saved", 2, 5000, ".lost")));
 }
 
+/* A daemon begins an empty journal, and is killed before anything was put into it: the next one finds it, whole and empty. */
+static void images_of_a_journal_that_was_never_filled_are_kept(void **state)
+{
+        struct world *world = *state;
+        char path[PATH_MAX];
+
+        assert_int_equal(add(world, "OPENMV3", "5.0.0", 1, 5000), 0);
+        assert_int_equal(save(world, "CAMERA", 2, 5000), 0);
+        world_stop(world);
+        (void)snprintf(path, sizeof(path), "%s/state.db", world->directory);
+        assert_int_equal(unlink(path), 0);
+        for (unsigned start = 0; start < 2; start++) {
+                assert_int_equal(loop_new(&world->loop), 0);
+                assert_int_equal(journal_open(world->loop, world->directory, &world->journal), 0);
+                assert_int_equal(journal_birth(world->journal), start == 0 ? JOURNAL_BEGUN : JOURNAL_LOADED);
+                assert_false(journal_is_whole(world->journal));
+                world_stop(world);
+        }
+
+        world_start(world);
+        assert_int_equal(store_count(world->store), 0);
+        assert_true(exists(blob_path(world, "firmware", 1, 5000, ".lost")));
+        assert_true(exists(blob_path(world, "saved", 2, 5000, ".lost")));
+
+        /* From then on nothing is missed. */
+        world_restart(world);
+        assert_true(journal_is_whole(world->journal));
+}
+
 static void index_survives_a_journal_damaged_while_running(void **state)
 {
         struct world *world = *state;
@@ -1191,6 +1220,7 @@ int main(void)
                 CASE("/store/image-added-again-while-it-is-removed-stays", image_added_again_while_it_is_removed_stays),
                 CASE("/store/leftovers-are-swept", leftovers_are_swept),
                 CASE("/store/images-of-a-lost-journal-are-kept", images_of_a_lost_journal_are_kept),
+                CASE("/store/images-of-a-journal-never-filled-are-kept", images_of_a_journal_that_was_never_filled_are_kept),
                 CASE("/store/index-survives-a-journal-damaged-while-running", index_survives_a_journal_damaged_while_running),
                 CASE("/store/full-disk-leaves-nothing-half", full_disk_leaves_nothing_half),
                 CASE("/store/pin-is-one-version-per-board", pin_is_one_version_per_board),
