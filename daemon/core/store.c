@@ -639,6 +639,14 @@ static int saved_index(struct store *store, const struct saved_record *record)
         return 0;
 }
 
+/* When what is saved now was saved: a clock that was set back does not make it older than what is there. */
+static uint64_t saved_moment(const struct store *store)
+{
+        uint64_t wall = loop_wall_clock(store->loop);
+
+        return store->n_saved > 0 ? MAX(wall, store->saved[store->n_saved - 1]->saved + 1) : wall;
+}
+
 static bool blob_is_named(const struct store *store, enum shelf shelf, const struct digest *digest)
 {
         const struct addition *addition;
@@ -850,7 +858,7 @@ static int addition_record(struct addition *addition)
         if (addition->shelf == SHELF_SAVED) {
                 addition->saved.digest = addition->digest;
                 addition->saved.size = (uint32_t)addition->size;
-                addition->saved.saved = loop_wall_clock(store->loop);
+                addition->saved.saved = saved_moment(store);
                 r = saved_index(store, &addition->saved);
                 if (r >= 0)
                         r = journal_put_saved(store->journal, &addition->saved);

@@ -751,6 +751,28 @@ static void saved_image_comes_back(void **state)
         }
 }
 
+/* Also across a restart, and for what gives way. */
+static void newest_saved_image_is_the_last_whatever_the_clock_says(void **state)
+{
+        struct world *world = *state;
+
+        assert_int_equal(save(world, "CAMERA", 1, 3000), 0);
+        assert_int_equal(save(world, "CAMERA", 2, 3000), 0);
+        for (unsigned turn = 0; turn < 2; turn++) {
+                unsigned n = 3 + 2 * turn;
+                struct digest digest = digest_n(n + 1, 3000);
+
+                loop_set_wall_clock(world->loop, LOOP_VIRTUAL_WALL_START - (turn + 1) * 3600 * SEC);
+                assert_int_equal(save(world, "CAMERA", n, 3000), 0);
+                assert_int_equal(save(world, "CAMERA", n + 1, 3000), 0);
+                assert_true(digest_equal(&store_saved(world->store, "CAMERA", "FIRMWARE")->digest, &digest));
+                assert_int_equal(get(world, n - 2, 3000), -ENOENT);
+                world_restart(world);
+                assert_true(digest_equal(&store_saved(world->store, "CAMERA", "FIRMWARE")->digest, &digest));
+                assert_int_equal(get(world, n, 3000), 0);
+        }
+}
+
 static void oldest_saved_image_gives_way(void **state)
 {
         struct world *world = *state;
@@ -1225,6 +1247,7 @@ int main(void)
                 CASE("/store/full-disk-leaves-nothing-half", full_disk_leaves_nothing_half),
                 CASE("/store/pin-is-one-version-per-board", pin_is_one_version_per_board),
                 CASE("/store/saved-image-comes-back", saved_image_comes_back),
+                CASE("/store/newest-saved-image-whatever-the-clock-says", newest_saved_image_is_the_last_whatever_the_clock_says),
                 CASE("/store/oldest-saved-image-gives-way", oldest_saved_image_gives_way),
                 CASE("/store/equal-saved-images-count-once", equal_saved_images_count_once),
                 CASE("/store/image-larger-than-the-quota-is-refused", image_larger_than_the_quota_is_refused),
