@@ -152,15 +152,21 @@ static bool update_ended_well(const struct update_record *record)
         return (strcmp(record->state, "done") == 0 && !record->begun) || strcmp(record->state, "not-seen") == 0;
 }
 
+/* Nobody else knows that this camera is half written. */
+#define IS_WHAT_IS_LEFT_OF_A_CAMERA \
+        "(begun = 1 AND camera IN (SELECT key FROM cameras)" \
+        " AND number = (SELECT max(number) FROM updates AS others WHERE others.camera = updates.camera))"
+
 /* The newest stay, and whoever was told of an end can read it for a while, however many there were, also after a restart.  (A clock that was
- * set back makes ends of the future: these are not kept for that.) */
+ * set back makes ends of the future: these are not kept for that.)  Newest is by number, whatever the clock said. */
 static int prune_updates(struct database *database, uint64_t wall)
 {
         int r;
 
         r = database_run(database,
                          "DELETE FROM updates WHERE id IN (SELECT id FROM updates WHERE state <> 'open'"
-                         " ORDER BY ended DESC, number DESC LIMIT -1 OFFSET " STRINGIFY(ENDED_UPDATES_MAX) ") AND ended NOT BETWEEN ? AND ?", "ii",
+                         " ORDER BY number DESC LIMIT -1 OFFSET " STRINGIFY(ENDED_UPDATES_MAX) ") AND ended NOT BETWEEN ? AND ?"
+                         " AND NOT " IS_WHAT_IS_LEFT_OF_A_CAMERA, "ii",
                          (int64_t)wall - (int64_t)ENDED_UPDATES_MIN_AGE + 1, (int64_t)wall + (int64_t)ENDED_UPDATES_MIN_AGE);
         if (r >= 0)
                 r = database_run(database, "DELETE FROM update_images WHERE update_id NOT IN (SELECT id FROM updates)", "");
@@ -412,9 +418,9 @@ int rows_each_update(struct database *database, uint64_t wall, int (*fn)(void *u
         return database_query(database,
                               "SELECT id, camera, wish, version, reason, word_romfs, word_filesystem, word_replace, state, outcome,"
                               " message, attempts, started, ended, failures, begun, stay, bootloader_only FROM (SELECT *, row_number() OVER (PARTITION BY state = 'open'"
-                              " ORDER BY ended DESC, number DESC) AS place FROM updates)"
-                              " WHERE state = 'open' OR place <= " STRINGIFY(ENDED_UPDATES_MAX) " OR ended BETWEEN ? AND ?"
-                              " ORDER BY state <> 'open', ended DESC, number DESC",
+                              " ORDER BY number DESC) AS place, " IS_WHAT_IS_LEFT_OF_A_CAMERA " AS is_left FROM updates)"
+                              " WHERE state = 'open' OR place <= " STRINGIFY(ENDED_UPDATES_MAX) " OR ended BETWEEN ? AND ? OR is_left"
+                              " ORDER BY state <> 'open', number DESC",
                               on_update, &reading, "ii", (int64_t)wall - (int64_t)ENDED_UPDATES_MIN_AGE + 1, (int64_t)wall + (int64_t)ENDED_UPDATES_MIN_AGE);
 }
 

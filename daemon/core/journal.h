@@ -142,12 +142,12 @@ struct saved_record {
         char partition[16];
         struct digest digest;           /* blob in saved/ */
         uint32_t size;
-        uint64_t saved;
+        uint64_t saved;                 /* wall clock, but later than of all that were saved before */
 };
 
 /* --- reading, at start-up (it waits for the disk), of what is committed; each calls fn per record; fn's negative return ends and is returned --- */
 int journal_each_camera(struct journal *journal, int (*fn)(void *userdata, const struct camera_record *), void *userdata);
-/* Open ones first, then the newest 100 ended. */
+/* Open ones first, then the newest 100 ended, by number: clocks are set back.  A camera's newest is among them for as long as it is begun. */
 int journal_each_update(struct journal *journal, int (*fn)(void *userdata, const struct update_record *), void *userdata);
 int journal_each_unit(struct journal *journal, const char *update,
                       int (*fn)(void *userdata, const char *partition, unsigned unit, const struct unit_record *), void *userdata);

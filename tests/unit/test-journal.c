@@ -623,6 +623,55 @@ static void open_updates_first_then_the_newest_hundred(void **state)
         assert_same(update, recall(world)->updates[101], update_n(52, "done"));
 }
 
+/* Its clock was set back between. */
+static void newest_update_is_that_of_the_highest_number(void **state)
+{
+        struct world *world = *state;
+
+        world_start(world);
+        hours_later(world);
+        for (unsigned n = 1; n <= 101; n++) {
+                struct update_record record = update_n(n, "failed");
+
+                record.ended -= n * 3600 * SEC;
+                assert_int_equal(journal_put_update(world->journal, &record), 0);
+        }
+        world_restart(world);
+        assert_int_equal(recall(world)->n_updates, 100);
+        assert_string_equal(recall(world)->updates[0].id, "u101");
+        assert_string_equal(recall(world)->updates[99].id, "u2");
+}
+
+/* It was open for long, while a hundred others ended; a camera that was not is one of many. */
+static void what_is_left_of_a_camera_stays(void **state)
+{
+        struct world *world = *state;
+        struct camera_record left = camera_n(1), whole = camera_n(2);
+
+        world_start(world);
+        hours_later(world);
+        assert_int_equal(journal_put_camera(world->journal, &left), 0);
+        assert_int_equal(journal_put_camera(world->journal, &whole), 0);
+        for (unsigned n = 1; n <= 104; n++) {
+                struct update_record record = update_n(n, "failed");
+
+                (void)snprintf(record.camera, sizeof(record.camera), "%s", camera_n(n).key);
+                record.begun = n != 2;
+                assert_int_equal(journal_put_update(world->journal, &record), 0);
+        }
+        world_restart(world);
+        hours_later(world);
+        assert_int_equal(recall(world)->n_updates, 101);
+        assert_string_equal(recall(world)->updates[99].id, "u5");
+        assert_string_equal(recall(world)->updates[100].id, "u1");
+
+        /* Until that camera is forgotten. */
+        assert_int_equal(journal_delete_camera(world->journal, left.key), 0);
+        put_update(world, 105, "done");
+        assert_int_equal(world_sync(world), 0);
+        assert_int_equal(recall(world)->n_updates, 100);
+}
+
 /* As the API promises: a restart between does not matter, nor how many others ended since. */
 static void what_ended_just_now_can_be_read(void **state)
 {
@@ -656,25 +705,6 @@ static void what_ended_just_now_can_be_read(void **state)
         assert_int_equal(world_sync(world), 0);
         loop_set_wall_clock(world->loop, LOOP_VIRTUAL_WALL_START);
         assert_int_equal(recall(world)->n_updates, 100);
-}
-
-static void update_numbers_are_never_given_twice(void **state)
-{
-        struct world *world = *state;
-        struct update_record record = update_n(500, "done");
-
-        world_start(world);
-        hours_later(world);
-        assert_int_equal(journal_last_update_number(world->journal), 0);
-        /* Ended so long ago that it is forgotten at once. */
-        record.ended = 1;
-        for (unsigned n = 1; n <= 100; n++)
-                put_update(world, n, "done");
-        assert_int_equal(journal_put_update(world->journal, &record), 0);
-        assert_int_equal(journal_last_update_number(world->journal), 500);
-        world_restart(world);
-        assert_int_equal(recall(world)->n_updates, 100);
-        assert_int_equal(journal_last_update_number(world->journal), 500);
 }
 
 /* The next update of that camera goes on counting them, also after a restart. */
@@ -1574,6 +1604,26 @@ static struct digest file_digest(const char *path)
         return digest;
 }
 
+static void update_numbers_are_never_given_twice(void **state)
+{
+        struct world *world = *state;
+        struct update_record record = update_n(500, "done");
+
+        world_start(world);
+        hours_later(world);
+        assert_int_equal(journal_last_update_number(world->journal), 0);
+        for (unsigned n = 1; n <= 100; n++)
+                put_update(world, n, "done");
+        assert_int_equal(journal_put_update(world->journal, &record), 0);
+        assert_int_equal(journal_last_update_number(world->journal), 500);
+        world_stop(world);
+        /* Whatever becomes of it. */
+        database_with(world, "DELETE FROM updates WHERE id = 'u500'");
+        world_start(world);
+        assert_int_equal(recall(world)->n_updates, 99);
+        assert_int_equal(journal_last_update_number(world->journal), 500);
+}
+
 static void set_aside_untouched(struct world *world)
 {
         struct digest before = file_digest(world_path(world, "state.db")), after;
@@ -1747,6 +1797,8 @@ int main(void)
                 CASE("/journal/rename-does-not-overwrite-what-is-known", rename_does_not_overwrite_what_is_known),
                 CASE("/journal/deleted-records-are-gone", deleted_records_are_gone),
                 CASE("/journal/open-updates-first-then-newest-hundred", open_updates_first_then_the_newest_hundred),
+                CASE("/journal/newest-update-is-that-of-the-highest-number", newest_update_is_that_of_the_highest_number),
+                CASE("/journal/what-is-left-of-a-camera-stays", what_is_left_of_a_camera_stays),
                 CASE("/journal/ended-just-now-can-be-read", what_ended_just_now_can_be_read),
                 CASE("/journal/update-numbers-are-never-given-twice", update_numbers_are_never_given_twice),
                 CASE("/journal/units-of-what-was-given-up-stay", units_of_what_was_given_up_stay),
