@@ -32,11 +32,12 @@
 #include "core/journal-rows.h"
 
 /* Nobody waits for these puts: they are gathered, so that a burst of events is one commit. */
-#define COMMIT_DELAY  (50 * MSEC)
-/* A disk that refuses is not asked with every event. */
-#define RETRY_DELAY   (1 * SEC)
-#define IDLE_DELAY    (5 * SEC)
-#define CLOSE_TIMEOUT 10                /* seconds */
+#define COMMIT_DELAY    (50 * MSEC)
+/* A disk that refuses is not asked with every event, but as long as something waits for it; each time after twice the time. */
+#define RETRY_DELAY     (1 * SEC)
+#define RETRY_DELAY_MAX (30 * SEC)
+#define IDLE_DELAY      (5 * SEC)
+#define CLOSE_TIMEOUT   10              /* seconds */
 
 /* --- the journal --- */
 
@@ -79,6 +80,8 @@ struct journal {
         enum journal_birth birth;
         bool whole;
         bool writable;
+        bool awaited;                   /* somebody waits until it is writable */
+        uint64_t retry_delay;
         bool full;                      /* the bound of pending was hit, and said so */
         bool unsynced;                  /* something was committed that may not be on the disk yet */
         bool has_past;                  /* something was loaded, or committed since; as the database: see the invariant */
@@ -330,7 +333,7 @@ static void journal_schedule(struct journal *journal)
         if (!TAILQ_EMPTY(&journal->syncs))
                 timer_set(&journal->commit, 0);
         else if (!timer_is_set(&journal->commit))
-                timer_set(&journal->commit, journal->writable ? COMMIT_DELAY : RETRY_DELAY);
+                timer_set(&journal->commit, journal->writable ? COMMIT_DELAY : journal->retry_delay);
 }
 
 /* Nothing is under way any more: if nothing comes for a while, the database is closed.  Said at the end of whatever has cleared
@@ -349,6 +352,20 @@ static void journal_set_writable(struct journal *journal, int r)
         else if (r >= 0 && !journal->writable)
                 log_notice("journal: %s can be written again", journal->path ? journal->path : "the state database");
         journal->writable = r >= 0;
+        if (journal->writable)
+                journal->awaited = false;
+}
+
+/* Whoever could not do what was wanted looks again. */
+static void journal_tell_writable(struct journal *journal)
+{
+        struct journal_watch *watch, *next;
+
+        for (watch = LIST_FIRST(&journal->watches); watch; watch = next) {
+                next = LIST_NEXT(watch, link);
+                if (watch->on_writable)
+                        watch->on_writable(watch->userdata);
+        }
 }
 
 int journal_sync(struct journal *journal, journal_sync_fn on_durable, void *userdata)
@@ -399,9 +416,23 @@ static void journal_reset(struct journal *journal)
                 (void)journal_sync(journal, NULL, NULL);
 }
 
+/* Also for a disk that refuses; but what cannot be read stays so until the next start. */
+static bool something_waits(const struct journal *journal)
+{
+        return (!TAILQ_EMPTY(&journal->pending) || journal->awaited) && journal->birth != JOURNAL_UNREAD;
+}
+
+/* A sync while it is not writable asks the disk, and nobody's memory. */
+static bool has_work(const struct journal *journal)
+{
+        return !TAILQ_EMPTY(&journal->pending) || journal->awaited ||
+               (!TAILQ_EMPTY(&journal->syncs) && (journal->unsynced || !journal->writable));
+}
+
 static void batch_land(struct batch *batch)
 {
         struct journal *journal = batch->journal;
+        bool was_writable = journal->writable;
         int r = batch->result;
 
         if (batch->landed)
@@ -422,12 +453,14 @@ static void batch_land(struct batch *batch)
                 ops_free(&batch->ops);
         }
         syncs_answer(journal, &batch->syncs, r);
+        if (r >= 0 && !was_writable)
+                journal_tell_writable(journal);
 
-        /* What was refused waits for the next put or sync. */
-        if (!TAILQ_EMPTY(&journal->syncs) || (r >= 0 && !TAILQ_EMPTY(&journal->pending)))
+        if (!TAILQ_EMPTY(&journal->syncs) || something_waits(journal))
                 journal_schedule(journal);
         else
                 journal_settle(journal);
+        journal->retry_delay = r >= 0 ? RETRY_DELAY : MIN(2 * journal->retry_delay, RETRY_DELAY_MAX);
 }
 
 static void batch_done(void *data)
@@ -447,7 +480,7 @@ static void batch_start(struct journal *journal)
         int r = -ENOMEM;
 
         assert(!journal->flying);
-        if (TAILQ_EMPTY(&journal->pending) && !(journal->unsynced && !TAILQ_EMPTY(&journal->syncs))) {
+        if (!has_work(journal)) {
                 syncs_answer(journal, &journal->syncs, 0);
                 journal_settle(journal);
                 return;
@@ -456,7 +489,7 @@ static void batch_start(struct journal *journal)
         batch = calloc(1, sizeof(*batch));
         if (!batch) {
                 syncs_answer(journal, &journal->syncs, r);
-                journal_settle(journal);
+                journal_schedule(journal);
                 return;
         }
         batch->journal = journal;
@@ -729,6 +762,14 @@ int journal_put_whole(struct journal *journal)
 uint64_t journal_last_update_number(const struct journal *journal)
 {
         return journal->last_number;
+}
+
+void journal_await(struct journal *journal)
+{
+        if (journal->writable || journal->birth == JOURNAL_UNREAD)
+                return;
+        journal->awaited = true;
+        journal_schedule(journal);
 }
 
 /* A batch, whether there is something to write or not. */
@@ -1044,6 +1085,7 @@ int journal_open(struct loop *loop, const char *directory, struct journal **ret)
         journal->loop = loop;
         journal->refs = 1;
         journal->writable = true;
+        journal->retry_delay = RETRY_DELAY;
         TAILQ_INIT(&journal->pending);
         TAILQ_INIT(&journal->syncs);
         TAILQ_INIT(&journal->answering);

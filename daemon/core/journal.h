@@ -37,8 +37,10 @@ int journal_open(struct loop *loop, const char *directory, struct journal **ret)
  * not answer in that time keeps its thread: then loop_pending_work() stays above 0, and the loop cannot be freed. */
 struct journal *journal_close(struct journal *journal);
 /* false after a failed commit (disk full, read-only, I/O error), until one succeeds.  What could not be written is kept in
- * memory (bounded) and tried again with the next put or sync. */
+ * memory (bounded) and tried again by itself, after a second at first and every half minute in the end, and at once with a sync. */
 bool journal_writable(const struct journal *journal);
+/* If it is not writable: it is tried again so, also if nothing is to be written, until it is.  Watches are told. */
+void journal_await(struct journal *journal);
 
 enum journal_birth {
         JOURNAL_LOADED,                 /* the database of the last run */
@@ -57,6 +59,7 @@ int journal_put_whole(struct journal *journal);
  * on_reset.  Syncs waiting at that moment are answered after those puts are on disk. */
 struct journal_watch {
         void (*on_reset)(void *userdata);
+        void (*on_writable)(void *userdata);    /* again; NULL: nobody wants to know */
         void *userdata;
         LIST_ENTRY(journal_watch) link; /* in journal->watches */
 };

@@ -975,9 +975,10 @@ static void full_disk_is_told_and_mended(void **state)
         assert_int_equal(recall(world)->n_updates, 3);
 }
 
-static void full_disk_is_asked_again_with_the_next_put(void **state)
+static void full_disk_is_asked_again(void **state)
 {
         struct world *world = *state;
+        uint64_t due;
 
         world_start(world);
         disk_set_full(true);
@@ -986,11 +987,65 @@ static void full_disk_is_asked_again_with_the_next_put(void **state)
         assert_false(journal_writable(world->journal));
         disk_set_full(false);
         loop_advance(world->loop, 10 * SEC);
-        assert_false(journal_writable(world->journal));
-        put_update(world, 2, "open");
-        loop_advance(world->loop, 10 * SEC);
         assert_true(journal_writable(world->journal));
-        assert_int_equal(recall(world)->n_updates, 2);
+        assert_int_equal(recall(world)->n_updates, 1);
+
+        /* For as long as it takes, but not the more often. */
+        disk_set_full(true);
+        put_update(world, 2, "open");
+        for (unsigned minute = 0; minute < 60; minute++) {
+                put_update(world, 3, "open");
+                loop_advance(world->loop, 60 * SEC);
+                assert_false(journal_writable(world->journal));
+        }
+        due = loop_next_due(world->loop);
+        assert_in_range(due, loop_now(world->loop) + 1, loop_now(world->loop) + 30 * SEC);
+        loop_advance(world->loop, due - loop_now(world->loop));
+        assert_int_equal(loop_next_due(world->loop), due + 30 * SEC);
+        disk_set_full(false);
+        loop_advance(world->loop, 30 * SEC);
+        assert_true(journal_writable(world->journal));
+        assert_int_equal(recall(world)->n_updates, 3);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(loop_next_due(world->loop), 0);
+}
+
+static void on_writable(void *userdata)
+{
+        *(unsigned *)userdata += 1;
+}
+
+/* Nothing is to be written: it is asked if somebody waits for it. */
+static void full_disk_is_asked_for_who_waits(void **state)
+{
+        struct world *world = *state;
+        unsigned told = 0;
+        struct journal_watch watch = { .on_writable = on_writable, .userdata = &told };
+
+        world_start(world);
+        journal_watch(world->journal, &watch);
+        for (unsigned turn = 1; turn <= 2; turn++) {
+                put_update(world, turn, "open");
+                loop_advance(world->loop, 1 * SEC);
+                disk_set_full(true);
+                assert_int_equal(world_sync(world), -ENOSPC);
+                assert_false(journal_writable(world->journal));
+                loop_advance(world->loop, 10 * SEC);
+                assert_int_equal(loop_next_due(world->loop), 0);
+
+                if (turn == 1)
+                        journal_await(world->journal);
+                loop_advance(world->loop, 60 * SEC);
+                disk_set_full(false);
+                if (turn == 2)
+                        assert_int_equal(journal_sync(world->journal, NULL, NULL), 0);
+                loop_advance(world->loop, turn == 1 ? 30 * SEC : 0);
+                assert_true(journal_writable(world->journal));
+                assert_int_equal(told, turn);
+                loop_advance(world->loop, 10 * SEC);
+                assert_int_equal(loop_next_due(world->loop), 0);
+        }
+        journal_unwatch(&watch);
 }
 
 /* The real thing, by the kernel: no file may grow. */
@@ -1814,7 +1869,8 @@ int main(void)
                 CASE("/journal/cancelled-sync-is-not-answered", cancelled_sync_is_not_answered),
                 CASE("/journal/idle-journal-holds-no-file", idle_journal_holds_no_file),
                 CASE("/journal/full-disk-is-told-and-mended", full_disk_is_told_and_mended),
-                CASE("/journal/full-disk-is-asked-again-with-the-next-put", full_disk_is_asked_again_with_the_next_put),
+                CASE("/journal/full-disk-is-asked-again", full_disk_is_asked_again),
+                CASE("/journal/full-disk-is-asked-for-who-waits", full_disk_is_asked_for_who_waits),
                 CASE("/journal/file-size-limit", file_size_limit),
                 CASE("/journal/what-waits-is-bounded", what_waits_is_bounded),
                 CASE("/journal/no-thread-is-a-failed-commit", no_thread_is_a_failed_commit),
