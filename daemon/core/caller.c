@@ -106,9 +106,11 @@ void caller_consider(struct camera *camera)
                 camera->trouble = CALL_FINE;
         if (camera->state != CAMERA_RUNNING || camera->trouble != CALL_FINE)
                 return;
-        /* Nobody's script is interrupted for an update that could not be begun. */
-        if (update_is_open(camera->update) && !journal_writable(registry_context(camera->registry)->journal))
+        /* Nobody's script is interrupted for an update that could not be begun; who is called when it can be is seen then. */
+        if (update_is_open(camera->update) && !journal_writable(registry_context(camera->registry)->journal)) {
+                journal_await(registry_context(camera->registry)->journal);
                 return;
+        }
         if (camera->calls < CALLS_MAX) {
                 camera_event(camera, EVENT_CALL);
                 return;

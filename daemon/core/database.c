@@ -587,6 +587,8 @@ static int file_begin(const char *path, const struct database_schema *schema)
                 r = execute_number(database, "application_id", schema->application_id);
         if (r >= 0)
                 r = migrate(database, schema);
+        if (r >= 0 && schema->first)
+                r = execute(database, schema->first);
         if (r >= 0)
                 r = execute(database, "PRAGMA journal_mode=WAL");
         if (r < 0) {

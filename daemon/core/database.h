@@ -25,6 +25,7 @@ struct database_schema {
         uint32_t application_id;
         const char *const *migrations;
         size_t n_migrations;
+        const char *first;              /* run once in a file that is begun, before it stands under its name; NULL: nothing */
 };
 
 enum database_birth {

@@ -89,6 +89,8 @@ const struct database_schema journal_schema = {
         .application_id = 0x43615231,   /* "CaR1" */
         .migrations = migrations,
         .n_migrations = ELEMENTSOF(migrations),
+        /* It goes with OP_PUT_WHOLE.  A database of before this mark has none, and is as whole as it was. */
+        .first = "INSERT INTO counters VALUES ('begun', 1)",
 };
 
 /* --- writing --- */
@@ -150,15 +152,21 @@ static bool update_ended_well(const struct update_record *record)
         return (strcmp(record->state, "done") == 0 && !record->begun) || strcmp(record->state, "not-seen") == 0;
 }
 
+/* Nobody else knows that this camera is half written. */
+#define IS_WHAT_IS_LEFT_OF_A_CAMERA \
+        "(begun = 1 AND camera IN (SELECT key FROM cameras)" \
+        " AND number = (SELECT max(number) FROM updates AS others WHERE others.camera = updates.camera))"
+
 /* The newest stay, and whoever was told of an end can read it for a while, however many there were, also after a restart.  (A clock that was
- * set back makes ends of the future: these are not kept for that.) */
+ * set back makes ends of the future: these are not kept for that.)  Newest is by number, whatever the clock said. */
 static int prune_updates(struct database *database, uint64_t wall)
 {
         int r;
 
         r = database_run(database,
                          "DELETE FROM updates WHERE id IN (SELECT id FROM updates WHERE state <> 'open'"
-                         " ORDER BY ended DESC, number DESC LIMIT -1 OFFSET " STRINGIFY(ENDED_UPDATES_MAX) ") AND ended NOT BETWEEN ? AND ?", "ii",
+                         " ORDER BY number DESC LIMIT -1 OFFSET " STRINGIFY(ENDED_UPDATES_MAX) ") AND ended NOT BETWEEN ? AND ?"
+                         " AND NOT " IS_WHAT_IS_LEFT_OF_A_CAMERA, "ii",
                          (int64_t)wall - (int64_t)ENDED_UPDATES_MIN_AGE + 1, (int64_t)wall + (int64_t)ENDED_UPDATES_MIN_AGE);
         if (r >= 0)
                 r = database_run(database, "DELETE FROM update_images WHERE update_id NOT IN (SELECT id FROM updates)", "");
@@ -253,6 +261,11 @@ static int put_history(struct database *database, const struct op *op)
         return r;
 }
 
+static int put_whole(struct database *database, const struct op *op)
+{
+        return database_run(database, "DELETE FROM counters WHERE name = 'begun'", "");
+}
+
 static bool same_camera(const struct op *a, const struct op *b)
 {
         return strcmp(a->camera->key, b->camera->key) == 0;
@@ -292,6 +305,7 @@ const struct op_type op_types[_OP_KIND_MAX] = {
         [OP_PUT_SAVED]       = { "saved image", put_saved, same_saved, false, sizeof(struct saved_record) },
         [OP_DELETE_SAVED]    = { "removal of a saved image", delete_saved, NULL, true, sizeof(struct saved_record) },
         [OP_PUT_HISTORY]     = { "history", put_history, NULL, false, sizeof(struct journal_history) },
+        [OP_PUT_WHOLE]       = { "that nothing is missed", put_whole, NULL, false, 0 },
 };
 
 /* --- reading --- */
@@ -404,9 +418,9 @@ int rows_each_update(struct database *database, uint64_t wall, int (*fn)(void *u
         return database_query(database,
                               "SELECT id, camera, wish, version, reason, word_romfs, word_filesystem, word_replace, state, outcome,"
                               " message, attempts, started, ended, failures, begun, stay, bootloader_only FROM (SELECT *, row_number() OVER (PARTITION BY state = 'open'"
-                              " ORDER BY ended DESC, number DESC) AS place FROM updates)"
-                              " WHERE state = 'open' OR place <= " STRINGIFY(ENDED_UPDATES_MAX) " OR ended BETWEEN ? AND ?"
-                              " ORDER BY state <> 'open', ended DESC, number DESC",
+                              " ORDER BY number DESC) AS place, " IS_WHAT_IS_LEFT_OF_A_CAMERA " AS is_left FROM updates)"
+                              " WHERE state = 'open' OR place <= " STRINGIFY(ENDED_UPDATES_MAX) " OR ended BETWEEN ? AND ? OR is_left"
+                              " ORDER BY state <> 'open', number DESC",
                               on_update, &reading, "ii", (int64_t)wall - (int64_t)ENDED_UPDATES_MIN_AGE + 1, (int64_t)wall + (int64_t)ENDED_UPDATES_MIN_AGE);
 }
 
@@ -530,4 +544,15 @@ static int on_last_number(void *userdata, struct row *row)
 int rows_last_update_number(struct database *database, uint64_t *ret)
 {
         return database_query(database, "SELECT value FROM counters WHERE name = 'update'", on_last_number, ret, "");
+}
+
+static int on_begun(void *userdata, struct row *row)
+{
+        *(bool *)userdata = !row_int(row, 0, 0, 1);
+        return 0;
+}
+
+int rows_are_whole(struct database *database, bool *ret)
+{
+        return database_query(database, "SELECT EXISTS (SELECT 1 FROM counters WHERE name = 'begun')", on_begun, ret, "");
 }

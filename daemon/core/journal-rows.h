@@ -27,6 +27,7 @@ enum op_kind {
         OP_PUT_SAVED,
         OP_DELETE_SAVED,
         OP_PUT_HISTORY,
+        OP_PUT_WHOLE,
         _OP_KIND_MAX
 };
 
@@ -90,3 +91,4 @@ int rows_each_saved(struct database *database, int (*fn)(void *userdata, const s
 int rows_each_history(struct database *database, const char *camera, size_t max,
                       int (*fn)(void *userdata, uint64_t wall, const char *event, const char *text), void *userdata);
 int rows_last_update_number(struct database *database, uint64_t *ret);
+int rows_are_whole(struct database *database, bool *ret);

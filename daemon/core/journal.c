@@ -32,11 +32,12 @@
 #include "core/journal-rows.h"
 
 /* Nobody waits for these puts: they are gathered, so that a burst of events is one commit. */
-#define COMMIT_DELAY  (50 * MSEC)
-/* A disk that refuses is not asked with every event. */
-#define RETRY_DELAY   (1 * SEC)
-#define IDLE_DELAY    (5 * SEC)
-#define CLOSE_TIMEOUT 10                /* seconds */
+#define COMMIT_DELAY    (50 * MSEC)
+/* A disk that refuses is not asked with every event, but as long as something waits for it; each time after twice the time. */
+#define RETRY_DELAY     (1 * SEC)
+#define RETRY_DELAY_MAX (30 * SEC)
+#define IDLE_DELAY      (5 * SEC)
+#define CLOSE_TIMEOUT   10              /* seconds */
 
 /* --- the journal --- */
 
@@ -67,6 +68,7 @@ struct reading {
         struct history_line *lines;     /* the helper's, until it is done */
         size_t n;
         int result;
+        bool lost;                      /* as journal->lost, when it had read */
         LIST_ENTRY(reading) link;       /* in journal->readings */
 };
 
@@ -76,9 +78,14 @@ struct journal {
         char *path;                     /* NULL: in memory */
         struct database *database;      /* NULL: closed; see the invariant above */
         enum journal_birth birth;
+        bool whole;
         bool writable;
+        bool awaited;                   /* somebody waits until it is writable */
+        uint64_t retry_delay;
         bool full;                      /* the bound of pending was hit, and said so */
         bool unsynced;                  /* something was committed that may not be on the disk yet */
+        bool has_past;                  /* something was loaded, or committed since; as the database: see the invariant */
+        bool lost;                      /* that is gone, and an empty database stands in its place; likewise */
         bool closing;
         unsigned reading;               /* depth: a reader may read something else for each record */
         uint64_t last_number;
@@ -169,6 +176,11 @@ enum journal_birth journal_birth(const struct journal *journal)
         return journal->birth;
 }
 
+bool journal_is_whole(const struct journal *journal)
+{
+        return journal->whole;
+}
+
 void journal_watch(struct journal *journal, struct journal_watch *watch)
 {
         LIST_INSERT_HEAD(&journal->watches, watch, link);
@@ -181,27 +193,32 @@ void journal_unwatch(struct journal_watch *watch)
         watch->link.le_prev = NULL;
 }
 
-/* --- a batch on its helper thread --- */
-
-static int database_ready(struct batch *batch)
+/* Opens again what was closed, or is a copy.  Whoever does this and is no batch sees to it that one follows: it tells what was lost. */
+static int journal_reopen(struct journal *journal)
 {
-        struct journal *journal = batch->journal;
         struct database *database = NULL;
         int r;
-
-        if (journal->birth == JOURNAL_UNREAD)
-                return -EROFS;
-        if (journal->database && !database_is_copy(journal->database))
-                return 0;
 
         r = database_open(journal->path, &journal_schema, /* check= */ false, &database);
         if (r < 0)
                 return r;
-        /* Not what was loaded: somebody removed or damaged it meanwhile. */
-        batch->reset = database_birth(database) == DATABASE_BEGUN && journal->birth == JOURNAL_LOADED;
+        /* Not what was loaded or written: somebody removed or damaged it meanwhile. */
+        if (database_birth(database) == DATABASE_BEGUN && journal->has_past)
+                journal->lost = true;
         journal->database = database_close(journal->database);
         journal->database = database;
         return 0;
+}
+
+/* --- a batch on its helper thread --- */
+
+static int database_ready(struct journal *journal)
+{
+        if (journal->birth == JOURNAL_UNREAD)
+                return -EROFS;
+        if (journal->database && !database_is_copy(journal->database))
+                return 0;
+        return journal_reopen(journal);
 }
 
 static int batch_apply(struct batch *batch, struct database *database)
@@ -238,19 +255,28 @@ static int batch_write(struct batch *batch)
         struct journal *journal = batch->journal;
         int r;
 
-        r = database_ready(batch);
-        if (r < 0 || batch->reset)
+        r = database_ready(journal);
+        if (r < 0)
                 return r;
-        r = batch_apply(batch, journal->database);
-        if (r != -EUCLEAN || !journal->path)
-                return r;
+        if (!journal->lost) {
+                r = batch_apply(batch, journal->database);
+                if (r >= 0)
+                        journal->has_past = true;
+                if (r != -EUCLEAN || !journal->path)
+                        return r;
 
-        r = database_set_aside(journal->database, journal->path);
-        journal->database = NULL;
-        if (r >= 0)
-                r = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
-        batch->reset = r >= 0;
-        return r;
+                r = database_set_aside(journal->database, journal->path);
+                journal->database = NULL;
+                if (r < 0)
+                        return r;
+                journal->lost = true;
+                r = journal_reopen(journal);
+                if (r < 0)
+                        return r;
+        }
+        batch->reset = true;
+        journal->lost = false;
+        return 0;
 }
 
 static void batch_run(void *data)
@@ -307,7 +333,7 @@ static void journal_schedule(struct journal *journal)
         if (!TAILQ_EMPTY(&journal->syncs))
                 timer_set(&journal->commit, 0);
         else if (!timer_is_set(&journal->commit))
-                timer_set(&journal->commit, journal->writable ? COMMIT_DELAY : RETRY_DELAY);
+                timer_set(&journal->commit, journal->writable ? COMMIT_DELAY : journal->retry_delay);
 }
 
 /* Nothing is under way any more: if nothing comes for a while, the database is closed.  Said at the end of whatever has cleared
@@ -326,6 +352,52 @@ static void journal_set_writable(struct journal *journal, int r)
         else if (r >= 0 && !journal->writable)
                 log_notice("journal: %s can be written again", journal->path ? journal->path : "the state database");
         journal->writable = r >= 0;
+        if (journal->writable)
+                journal->awaited = false;
+}
+
+/* Whoever could not do what was wanted looks again. */
+static void journal_tell_writable(struct journal *journal)
+{
+        struct journal_watch *watch, *next;
+
+        for (watch = LIST_FIRST(&journal->watches); watch; watch = next) {
+                next = LIST_NEXT(watch, link);
+                if (watch->on_writable)
+                        watch->on_writable(watch->userdata);
+        }
+}
+
+int journal_sync(struct journal *journal, journal_sync_fn on_durable, void *userdata)
+{
+        struct sync *sync = calloc(1, sizeof(*sync));
+
+        if (!sync)
+                return -ENOMEM;
+        sync->fn = on_durable;
+        sync->userdata = userdata;
+        if (journal->flying && journal->flying->durable && TAILQ_EMPTY(&journal->pending)) {
+                TAILQ_INSERT_TAIL(&journal->flying->syncs, sync, link);
+                return 0;
+        }
+        TAILQ_INSERT_TAIL(&journal->syncs, sync, link);
+        journal_schedule(journal);
+        return 0;
+}
+
+/* It was said of the database that was lost. */
+static void pending_drop_whole(struct journal *journal)
+{
+        struct op *op, *next;
+
+        for (op = TAILQ_FIRST(&journal->pending); op; op = next) {
+                next = TAILQ_NEXT(op, link);
+                if (op->kind != OP_PUT_WHOLE)
+                        continue;
+                TAILQ_REMOVE(&journal->pending, op, link);
+                journal->pending_size -= op->size;
+                free(op);
+        }
 }
 
 static void journal_reset(struct journal *journal)
@@ -333,15 +405,34 @@ static void journal_reset(struct journal *journal)
         struct journal_watch *watch, *next;
 
         journal->birth = JOURNAL_BEGUN;
+        journal->whole = false;
+        pending_drop_whole(journal);
         for (watch = LIST_FIRST(&journal->watches); watch; watch = next) {
                 next = LIST_NEXT(watch, link);
                 watch->on_reset(watch->userdata);
         }
+        /* Until these are on the disk, nothing is remembered. */
+        if (!TAILQ_EMPTY(&journal->pending))
+                (void)journal_sync(journal, NULL, NULL);
+}
+
+/* Also for a disk that refuses; but what cannot be read stays so until the next start. */
+static bool something_waits(const struct journal *journal)
+{
+        return (!TAILQ_EMPTY(&journal->pending) || journal->awaited) && journal->birth != JOURNAL_UNREAD;
+}
+
+/* A sync while it is not writable asks the disk, and nobody's memory. */
+static bool has_work(const struct journal *journal)
+{
+        return !TAILQ_EMPTY(&journal->pending) || journal->awaited ||
+               (!TAILQ_EMPTY(&journal->syncs) && (journal->unsynced || !journal->writable));
 }
 
 static void batch_land(struct batch *batch)
 {
         struct journal *journal = batch->journal;
+        bool was_writable = journal->writable;
         int r = batch->result;
 
         if (batch->landed)
@@ -362,12 +453,14 @@ static void batch_land(struct batch *batch)
                 ops_free(&batch->ops);
         }
         syncs_answer(journal, &batch->syncs, r);
+        if (r >= 0 && !was_writable)
+                journal_tell_writable(journal);
 
-        /* What was refused waits for the next put or sync. */
-        if (!TAILQ_EMPTY(&journal->syncs) || (r >= 0 && !TAILQ_EMPTY(&journal->pending)))
+        if (!TAILQ_EMPTY(&journal->syncs) || something_waits(journal))
                 journal_schedule(journal);
         else
                 journal_settle(journal);
+        journal->retry_delay = r >= 0 ? RETRY_DELAY : MIN(2 * journal->retry_delay, RETRY_DELAY_MAX);
 }
 
 static void batch_done(void *data)
@@ -387,7 +480,7 @@ static void batch_start(struct journal *journal)
         int r = -ENOMEM;
 
         assert(!journal->flying);
-        if (TAILQ_EMPTY(&journal->pending) && !(journal->unsynced && !TAILQ_EMPTY(&journal->syncs))) {
+        if (!has_work(journal)) {
                 syncs_answer(journal, &journal->syncs, 0);
                 journal_settle(journal);
                 return;
@@ -396,7 +489,7 @@ static void batch_start(struct journal *journal)
         batch = calloc(1, sizeof(*batch));
         if (!batch) {
                 syncs_answer(journal, &journal->syncs, r);
-                journal_settle(journal);
+                journal_schedule(journal);
                 return;
         }
         batch->journal = journal;
@@ -658,26 +751,32 @@ int journal_put_history(struct journal *journal, const char *camera, uint64_t wa
         return journal_put(journal, op);
 }
 
+int journal_put_whole(struct journal *journal)
+{
+        struct op *op;
+        int r = op_new(OP_PUT_WHOLE, &op);
+
+        return r < 0 ? r : journal_put(journal, op);
+}
+
 uint64_t journal_last_update_number(const struct journal *journal)
 {
         return journal->last_number;
 }
 
-int journal_sync(struct journal *journal, journal_sync_fn on_durable, void *userdata)
+void journal_await(struct journal *journal)
 {
-        struct sync *sync = calloc(1, sizeof(*sync));
-
-        if (!sync)
-                return -ENOMEM;
-        sync->fn = on_durable;
-        sync->userdata = userdata;
-        if (journal->flying && journal->flying->durable && TAILQ_EMPTY(&journal->pending)) {
-                TAILQ_INSERT_TAIL(&journal->flying->syncs, sync, link);
-                return 0;
-        }
-        TAILQ_INSERT_TAIL(&journal->syncs, sync, link);
+        if (journal->writable || journal->birth == JOURNAL_UNREAD)
+                return;
+        journal->awaited = true;
         journal_schedule(journal);
-        return 0;
+}
+
+/* A batch, whether there is something to write or not. */
+static void journal_ask_disk(struct journal *journal)
+{
+        journal->unsynced = true;
+        (void)journal_sync(journal, NULL, NULL);
 }
 
 static void syncs_cancel(struct sync_queue *syncs, void *userdata)
@@ -731,10 +830,12 @@ static int journal_read_begin(struct journal *journal)
 
         (void)journal_wait(journal, /* until= */ NULL);
         if (!journal->database && journal->birth != JOURNAL_UNREAD && journal->path) {
-                r = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
+                r = journal_reopen(journal);
                 /* One that could not even be begun holds nothing. */
                 if (r < 0)
                         return journal->birth == JOURNAL_BEGUN && r != -ENOMEM ? 0 : r;
+                if (journal->lost)
+                        journal_ask_disk(journal);
                 journal_settle(journal);
         }
         if (!journal->database)
@@ -830,7 +931,8 @@ static void reading_run(void *data)
         struct journal *journal = reading->journal;
 
         if (!journal->database && journal->birth != JOURNAL_UNREAD && journal->path)
-                reading->result = database_open(journal->path, &journal_schema, /* check= */ false, &journal->database);
+                reading->result = journal_reopen(journal);
+        reading->lost = journal->lost;
         if (journal->database && reading->result >= 0)
                 reading->result = rows_each_history(journal->database, reading->camera, reading->max, reading_on_line, reading);
         if (journal->database)
@@ -872,6 +974,8 @@ static void reading_done(void *data)
         LIST_REMOVE(reading, link);
         if (reading->fn && !journal->closing)
                 reading_answer(reading);
+        if (reading->lost)
+                journal_ask_disk(journal);
         journal_settle(journal);
         free(reading->lines);
         free(reading);
@@ -949,6 +1053,7 @@ static int journal_load(struct journal *journal, const char *directory)
                 r = database_open(journal->path, &journal_schema, /* check= */ true, &journal->database);
         if (r >= 0) {
                 journal->birth = database_birth(journal->database) == DATABASE_LOADED ? JOURNAL_LOADED : JOURNAL_BEGUN;
+                journal->has_past = journal->birth == JOURNAL_LOADED;
                 journal_set_writable(journal, directory_writable(directory));
                 return 0;
         }
@@ -961,6 +1066,7 @@ static int journal_load(struct journal *journal, const char *directory)
                 return r;
         /* None there and none to be made: the next commit tries again. */
         journal->birth = r >= 0 ? JOURNAL_LOADED : r == -ENOENT || r == -ENOTDIR ? JOURNAL_BEGUN : JOURNAL_UNREAD;
+        journal->has_past = journal->birth == JOURNAL_LOADED;
         if (journal->birth == JOURNAL_UNREAD)
                 log_error("journal: %s cannot be read: %s; the cameras and updates of before are unknown, and nothing is written",
                           journal->path, strerror(-r));
@@ -979,6 +1085,7 @@ int journal_open(struct loop *loop, const char *directory, struct journal **ret)
         journal->loop = loop;
         journal->refs = 1;
         journal->writable = true;
+        journal->retry_delay = RETRY_DELAY;
         TAILQ_INIT(&journal->pending);
         TAILQ_INIT(&journal->syncs);
         TAILQ_INIT(&journal->answering);
@@ -999,7 +1106,10 @@ int journal_open(struct loop *loop, const char *directory, struct journal **ret)
                 return r;
         if (journal->database) {
                 journal->reading++;
-                r = journal_read_end(journal, rows_last_update_number(journal->database, &journal->last_number));
+                r = rows_last_update_number(journal->database, &journal->last_number);
+                if (r >= 0)
+                        r = rows_are_whole(journal->database, &journal->whole);
+                r = journal_read_end(journal, r);
                 if (r < 0)
                         return r;
         }

@@ -37,8 +37,10 @@ int journal_open(struct loop *loop, const char *directory, struct journal **ret)
  * not answer in that time keeps its thread: then loop_pending_work() stays above 0, and the loop cannot be freed. */
 struct journal *journal_close(struct journal *journal);
 /* false after a failed commit (disk full, read-only, I/O error), until one succeeds.  What could not be written is kept in
- * memory (bounded) and tried again with the next put or sync. */
+ * memory (bounded) and tried again by itself, after a second at first and every half minute in the end, and at once with a sync. */
 bool journal_writable(const struct journal *journal);
+/* If it is not writable: it is tried again so, also if nothing is to be written, until it is.  Watches are told. */
+void journal_await(struct journal *journal);
 
 enum journal_birth {
         JOURNAL_LOADED,                 /* the database of the last run */
@@ -47,10 +49,17 @@ enum journal_birth {
 };
 enum journal_birth journal_birth(const struct journal *journal);
 
-/* The database was found damaged while running, was set aside, and an empty one was begun: whoever holds records puts them again from
+/* false: this database was begun empty, in this run or before, and nobody has said since that nothing is missed in it: a blob that it does
+ * not name may be of the time before.  (Also when it was filled again: the daemon may have been killed before all of it was.) */
+bool journal_is_whole(const struct journal *journal);
+/* All that it does not name was put out of harm's way: from the next start on it is whole. */
+int journal_put_whole(struct journal *journal);
+
+/* The database was found damaged while running and was set aside, or it was removed, and an empty one was begun: whoever holds records puts them again from
  * on_reset.  Syncs waiting at that moment are answered after those puts are on disk. */
 struct journal_watch {
         void (*on_reset)(void *userdata);
+        void (*on_writable)(void *userdata);    /* again; NULL: nobody wants to know */
         void *userdata;
         LIST_ENTRY(journal_watch) link; /* in journal->watches */
 };
@@ -136,12 +145,12 @@ struct saved_record {
         char partition[16];
         struct digest digest;           /* blob in saved/ */
         uint32_t size;
-        uint64_t saved;
+        uint64_t saved;                 /* wall clock, but later than of all that were saved before */
 };
 
 /* --- reading, at start-up (it waits for the disk), of what is committed; each calls fn per record; fn's negative return ends and is returned --- */
 int journal_each_camera(struct journal *journal, int (*fn)(void *userdata, const struct camera_record *), void *userdata);
-/* Open ones first, then the newest 100 ended. */
+/* Open ones first, then the newest 100 ended, by number: clocks are set back.  A camera's newest is among them for as long as it is begun. */
 int journal_each_update(struct journal *journal, int (*fn)(void *userdata, const struct update_record *), void *userdata);
 int journal_each_unit(struct journal *journal, const char *update,
                       int (*fn)(void *userdata, const char *partition, unsigned unit, const struct unit_record *), void *userdata);

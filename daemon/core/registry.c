@@ -65,6 +65,17 @@ static void on_journal_reset(void *userdata)
                 update_store_all(update);
 }
 
+/* Whoever was not called because what is wanted could not be written down. */
+static void on_journal_writable(void *userdata)
+{
+        struct registry *registry = userdata;
+        struct camera *camera;
+
+        TAILQ_FOREACH(camera, &registry->cameras, link)
+                if (update_is_open(camera->update))
+                        caller_consider(camera);
+}
+
 int registry_new(const struct session_context *context, const struct registry_settings *settings, struct registry **ret)
 {
         struct registry *registry = calloc(1, sizeof(*registry));
@@ -79,7 +90,7 @@ int registry_new(const struct session_context *context, const struct registry_se
         TAILQ_INIT(&registry->cameras);
         TAILQ_INIT(&registry->updates);
         registry_inhibitors_init(registry);
-        registry->watch = (struct journal_watch){ .on_reset = on_journal_reset, .userdata = registry };
+        registry->watch = (struct journal_watch){ .on_reset = on_journal_reset, .on_writable = on_journal_writable, .userdata = registry };
         if (caller_new(registry, &registry->caller) < 0) {
                 free(registry);
                 return -ENOMEM;

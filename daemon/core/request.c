@@ -304,6 +304,8 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         if (!journal_writable(registry->context.journal)) {
                 refuse(ret, REFUSAL_NOT_SAVED, "the state directory cannot be written to: an update that cannot be remembered "
                        "is not begun");
+                /* Who asks again after it was mended is told otherwise. */
+                (void)journal_sync(registry->context.journal, NULL, NULL);
                 return;
         }
 

@@ -639,6 +639,14 @@ static int saved_index(struct store *store, const struct saved_record *record)
         return 0;
 }
 
+/* When what is saved now was saved: a clock that was set back does not make it older than what is there. */
+static uint64_t saved_moment(const struct store *store)
+{
+        uint64_t wall = loop_wall_clock(store->loop);
+
+        return store->n_saved > 0 ? MAX(wall, store->saved[store->n_saved - 1]->saved + 1) : wall;
+}
+
 static bool blob_is_named(const struct store *store, enum shelf shelf, const struct digest *digest)
 {
         const struct addition *addition;
@@ -850,7 +858,7 @@ static int addition_record(struct addition *addition)
         if (addition->shelf == SHELF_SAVED) {
                 addition->saved.digest = addition->digest;
                 addition->saved.size = (uint32_t)addition->size;
-                addition->saved.saved = loop_wall_clock(store->loop);
+                addition->saved.saved = saved_moment(store);
                 r = saved_index(store, &addition->saved);
                 if (r >= 0)
                         r = journal_put_saved(store->journal, &addition->saved);
@@ -1169,6 +1177,7 @@ struct sweep {
         struct store *store;
         struct digest *wanted;          /* images of open updates */
         size_t n_wanted;
+        bool failed;                    /* something may lie there still */
 };
 
 static int on_update(void *userdata, const struct update_record *record)
@@ -1207,10 +1216,10 @@ static bool blob_name_parse(const char *name, struct digest *ret)
         return hex_decode(hex, ret->bytes, DIGEST_SIZE) >= 0;
 }
 
-static int shelf_sweep(const struct sweep *sweep, enum shelf shelf)
+static int shelf_sweep(struct sweep *sweep, enum shelf shelf)
 {
         struct store *store = sweep->store;
-        enum journal_birth birth = journal_birth(store->journal);
+        bool whole = journal_is_whole(store->journal);
         char path[PATH_MAX], aside[PATH_MAX];
         unsigned removed = 0, lost = 0;
         struct dirent *entry;
@@ -1223,11 +1232,13 @@ static int shelf_sweep(const struct sweep *sweep, enum shelf shelf)
                 return r;
         if (mkdir(path, 0700) < 0 && errno != EEXIST) {
                 log_error("store: cannot make %s: %s; no image can be added", path, strerror(errno));
+                sweep->failed = true;
                 return 0;
         }
         dir = opendir(path);
         if (!dir) {
                 log_error("store: cannot look into %s: %s, ignoring", path, strerror(errno));
+                sweep->failed = true;
                 return 0;
         }
         while ((entry = readdir(dir))) {
@@ -1239,10 +1250,14 @@ static int shelf_sweep(const struct sweep *sweep, enum shelf shelf)
                 }
                 if (!blob_name_parse(entry->d_name, &digest) || is_wanted(sweep, shelf, &digest))
                         continue;
-                if (birth == JOURNAL_LOADED)
+                if (journal_birth(store->journal) == JOURNAL_UNREAD)
+                        continue;
+                if (whole)
                         removed += unlink(path) == 0;
-                else if (birth == JOURNAL_BEGUN && blob_path(store->directory, shelf, &digest, ".lost", aside) >= 0)
-                        lost += rename(path, aside) == 0;
+                else if (blob_path(store->directory, shelf, &digest, ".lost", aside) >= 0 && rename(path, aside) == 0)
+                        lost++;
+                else
+                        sweep->failed = true;
         }
         (void)closedir(dir);
         if (removed > 0)
@@ -1300,6 +1315,8 @@ static int store_load(struct store *store)
         wanted = sweep.wanted;
         for (unsigned shelf = 0; shelf < _SHELF_MAX && r >= 0; shelf++)
                 r = shelf_sweep(&sweep, shelf);
+        if (r >= 0 && !sweep.failed && !journal_is_whole(store->journal) && journal_birth(store->journal) != JOURNAL_UNREAD)
+                r = journal_put_whole(store->journal);
         return r;
 }
 

@@ -21,7 +21,7 @@
 struct store;
 
 /* Loads the index from the journal; entries whose blob is missing or has another size are dropped with a line.
- * Blobs that no record and no open update names are removed; but when the journal was begun anew they are only renamed (<name>.lost):
+ * Blobs that no record and no open update names are removed; but when the journal was begun anew (journal_is_whole()) they are only renamed (<name>.lost):
  * among them may be somebody's only copy.
  * directory NULL: blobs in memory (tests). saved_quota: bytes for saved images, the oldest go first, but never the only saved image of a
  * partition of a camera with an open update. */

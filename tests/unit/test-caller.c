@@ -21,6 +21,7 @@
 #include "unit/loop-virtual.h"
 
 #define PORT "3-1.2"
+#define FOR_EVER 1000000u
 
 /* Runs version; newer stands in the store. */
 static struct lab_camera *running(struct lab *lab, const struct sim_config *config, const char *version, struct lab_image **ret_new)
@@ -553,6 +554,36 @@ static void swapped_without_identity(void **state)
 
 /* --- who is not called --- */
 
+/* An update was wanted while it was away; it comes back while the state directory takes nothing, and nobody touches it after that is
+ * mended. */
+static void not_before_it_can_be_remembered(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = running_board(lab, SIM_OPENMV3, "4.8.1", &new);
+
+        lab_import(lab, lab_release(lab, SIM_OPENMV3, "4.8.1"));
+        lab_unplug(camera);
+        lab_run(lab, 60 * SEC);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        lab_run(lab, SEC);
+        loop_fail_work(lab->loop, -ENOSPC, FOR_EVER);
+        assert_int_equal(registry_set_label(lab->registry, lab_known(camera), "bench"), 0);
+        lab_run(lab, SEC);
+        assert_false(journal_writable(lab->journal));
+
+        lab_plug(camera, PORT);
+        lab_run(lab, 600 * SEC);
+        lab_expect_state(camera, CAMERA_RUNNING, SEC);
+        assert_int_equal(lab_counters(camera).serial_bytes, 0);
+        assert_true(update_is_open(lab_update(camera)));
+        lab_reset_counters(camera);
+
+        loop_fail_work(lab->loop, 0, 0);
+        lab_expect_state(camera, CAMERA_CALLING, 60 * SEC);
+        expect_by_itself(camera, new);
+}
+
 static void not_without_a_wish(void **state)
 {
         struct lab *lab = *state;
@@ -1024,6 +1055,7 @@ int main(int argc, char *argv[])
                 STORY("/caller/port-comes-late", port_comes_late),
                 STORY("/caller/unplugged", unplugged),
                 STORY("/caller/swapped-without-identity", swapped_without_identity),
+                STORY("/caller/not-before-it-can-be-remembered", not_before_it_can_be_remembered),
                 STORY("/caller/not-without-a-wish", not_without_a_wish),
                 STORY("/caller/cancelled", cancelled),
                 STORY("/caller/cancelled-on-a-busy-hub", cancelled_on_a_busy_hub),

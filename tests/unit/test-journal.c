@@ -623,6 +623,55 @@ static void open_updates_first_then_the_newest_hundred(void **state)
         assert_same(update, recall(world)->updates[101], update_n(52, "done"));
 }
 
+/* Its clock was set back between. */
+static void newest_update_is_that_of_the_highest_number(void **state)
+{
+        struct world *world = *state;
+
+        world_start(world);
+        hours_later(world);
+        for (unsigned n = 1; n <= 101; n++) {
+                struct update_record record = update_n(n, "failed");
+
+                record.ended -= n * 3600 * SEC;
+                assert_int_equal(journal_put_update(world->journal, &record), 0);
+        }
+        world_restart(world);
+        assert_int_equal(recall(world)->n_updates, 100);
+        assert_string_equal(recall(world)->updates[0].id, "u101");
+        assert_string_equal(recall(world)->updates[99].id, "u2");
+}
+
+/* It was open for long, while a hundred others ended; a camera that was not is one of many. */
+static void what_is_left_of_a_camera_stays(void **state)
+{
+        struct world *world = *state;
+        struct camera_record left = camera_n(1), whole = camera_n(2);
+
+        world_start(world);
+        hours_later(world);
+        assert_int_equal(journal_put_camera(world->journal, &left), 0);
+        assert_int_equal(journal_put_camera(world->journal, &whole), 0);
+        for (unsigned n = 1; n <= 104; n++) {
+                struct update_record record = update_n(n, "failed");
+
+                (void)snprintf(record.camera, sizeof(record.camera), "%s", camera_n(n).key);
+                record.begun = n != 2;
+                assert_int_equal(journal_put_update(world->journal, &record), 0);
+        }
+        world_restart(world);
+        hours_later(world);
+        assert_int_equal(recall(world)->n_updates, 101);
+        assert_string_equal(recall(world)->updates[99].id, "u5");
+        assert_string_equal(recall(world)->updates[100].id, "u1");
+
+        /* Until that camera is forgotten. */
+        assert_int_equal(journal_delete_camera(world->journal, left.key), 0);
+        put_update(world, 105, "done");
+        assert_int_equal(world_sync(world), 0);
+        assert_int_equal(recall(world)->n_updates, 100);
+}
+
 /* As the API promises: a restart between does not matter, nor how many others ended since. */
 static void what_ended_just_now_can_be_read(void **state)
 {
@@ -656,25 +705,6 @@ static void what_ended_just_now_can_be_read(void **state)
         assert_int_equal(world_sync(world), 0);
         loop_set_wall_clock(world->loop, LOOP_VIRTUAL_WALL_START);
         assert_int_equal(recall(world)->n_updates, 100);
-}
-
-static void update_numbers_are_never_given_twice(void **state)
-{
-        struct world *world = *state;
-        struct update_record record = update_n(500, "done");
-
-        world_start(world);
-        hours_later(world);
-        assert_int_equal(journal_last_update_number(world->journal), 0);
-        /* Ended so long ago that it is forgotten at once. */
-        record.ended = 1;
-        for (unsigned n = 1; n <= 100; n++)
-                put_update(world, n, "done");
-        assert_int_equal(journal_put_update(world->journal, &record), 0);
-        assert_int_equal(journal_last_update_number(world->journal), 500);
-        world_restart(world);
-        assert_int_equal(recall(world)->n_updates, 100);
-        assert_int_equal(journal_last_update_number(world->journal), 500);
 }
 
 /* The next update of that camera goes on counting them, also after a restart. */
@@ -761,7 +791,8 @@ static void on_lines(void *userdata, int error, const struct history_line *lines
         told->answers++;
         told->error = error;
         told->n = n;
-        memcpy(told->lines, lines, n * sizeof(*lines));
+        if (n > 0)
+                memcpy(told->lines, lines, n * sizeof(*lines));
 }
 
 /* Also what is not in the database yet: what waits, and what flies at this moment. */
@@ -944,9 +975,10 @@ static void full_disk_is_told_and_mended(void **state)
         assert_int_equal(recall(world)->n_updates, 3);
 }
 
-static void full_disk_is_asked_again_with_the_next_put(void **state)
+static void full_disk_is_asked_again(void **state)
 {
         struct world *world = *state;
+        uint64_t due;
 
         world_start(world);
         disk_set_full(true);
@@ -955,11 +987,65 @@ static void full_disk_is_asked_again_with_the_next_put(void **state)
         assert_false(journal_writable(world->journal));
         disk_set_full(false);
         loop_advance(world->loop, 10 * SEC);
-        assert_false(journal_writable(world->journal));
-        put_update(world, 2, "open");
-        loop_advance(world->loop, 10 * SEC);
         assert_true(journal_writable(world->journal));
-        assert_int_equal(recall(world)->n_updates, 2);
+        assert_int_equal(recall(world)->n_updates, 1);
+
+        /* For as long as it takes, but not the more often. */
+        disk_set_full(true);
+        put_update(world, 2, "open");
+        for (unsigned minute = 0; minute < 60; minute++) {
+                put_update(world, 3, "open");
+                loop_advance(world->loop, 60 * SEC);
+                assert_false(journal_writable(world->journal));
+        }
+        due = loop_next_due(world->loop);
+        assert_in_range(due, loop_now(world->loop) + 1, loop_now(world->loop) + 30 * SEC);
+        loop_advance(world->loop, due - loop_now(world->loop));
+        assert_int_equal(loop_next_due(world->loop), due + 30 * SEC);
+        disk_set_full(false);
+        loop_advance(world->loop, 30 * SEC);
+        assert_true(journal_writable(world->journal));
+        assert_int_equal(recall(world)->n_updates, 3);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(loop_next_due(world->loop), 0);
+}
+
+static void on_writable(void *userdata)
+{
+        *(unsigned *)userdata += 1;
+}
+
+/* Nothing is to be written: it is asked if somebody waits for it. */
+static void full_disk_is_asked_for_who_waits(void **state)
+{
+        struct world *world = *state;
+        unsigned told = 0;
+        struct journal_watch watch = { .on_writable = on_writable, .userdata = &told };
+
+        world_start(world);
+        journal_watch(world->journal, &watch);
+        for (unsigned turn = 1; turn <= 2; turn++) {
+                put_update(world, turn, "open");
+                loop_advance(world->loop, 1 * SEC);
+                disk_set_full(true);
+                assert_int_equal(world_sync(world), -ENOSPC);
+                assert_false(journal_writable(world->journal));
+                loop_advance(world->loop, 10 * SEC);
+                assert_int_equal(loop_next_due(world->loop), 0);
+
+                if (turn == 1)
+                        journal_await(world->journal);
+                loop_advance(world->loop, 60 * SEC);
+                disk_set_full(false);
+                if (turn == 2)
+                        assert_int_equal(journal_sync(world->journal, NULL, NULL), 0);
+                loop_advance(world->loop, turn == 1 ? 30 * SEC : 0);
+                assert_true(journal_writable(world->journal));
+                assert_int_equal(told, turn);
+                loop_advance(world->loop, 10 * SEC);
+                assert_int_equal(loop_next_due(world->loop), 0);
+        }
+        journal_unwatch(&watch);
 }
 
 /* The real thing, by the kernel: no file may grow. */
@@ -1404,6 +1490,104 @@ static void removal_while_running_is_survived(void **state)
         assert_int_equal(recall(world)->n_updates, 2);
 }
 
+/* Who asks for a camera's history comes before the next put. */
+static void removal_seen_by_a_reader_is_survived(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+        static struct told told;
+
+        memset(&told, 0, sizeof(told));
+        world_start(world);
+        put_one_of_each(world->journal);
+        world_restart(world);
+        journal_watch(world->journal, &watch);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(unlink(world_path(world, "state.db")), 0);
+        assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 10, on_lines, &told), 0);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(told.answers, 1);
+        journal_unwatch(&watch);
+        world_restart(world);
+        assert_one_of_each(recall(world));
+}
+
+/* The put is before the reader's end: what was put before it is not on the disk, and who waits for that waits on. */
+static void sync_waits_for_what_a_reader_saw_lost(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+        static struct told told;
+
+        memset(&told, 0, sizeof(told));
+        world_start(world);
+        put_one_of_each(world->journal);
+        world_restart(world);
+        journal_watch(world->journal, &watch);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(unlink(world_path(world, "state.db")), 0);
+        assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 10, on_lines, &told), 0);
+        put_update(world, 2, "open");
+        assert_int_equal(world_sync(world), 0);
+        assert_int_equal(recall(world)->n_cameras, 1);
+        assert_int_equal(recall(world)->n_updates, 2);
+        journal_unwatch(&watch);
+}
+
+/* Power fails as soon as it was seen, before a put that nobody waits for would be written. */
+static void what_is_put_again_is_on_the_disk_at_once(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+        int status;
+        pid_t pid;
+
+        world_start(world);
+        put_one_of_each(world->journal);
+        world_stop(world);
+        pid = fork();
+        assert_true(pid >= 0);
+        if (pid == 0) {
+                struct update_record update = update_n(2, "open");
+
+                disk_cut_power_at(UINT_MAX, /* torn= */ false, 0);
+                if (world_try_start(world) < 0)
+                        _exit(1);
+                journal_watch(world->journal, &watch);
+                loop_advance(world->loop, 10 * SEC);
+                if (unlink(world_path(world, "state.db")) < 0 ||
+                    journal_put_update(world->journal, &update) < 0)
+                        _exit(1);
+                loop_advance(world->loop, 50 * MSEC);
+                _exit(0);
+        }
+        assert_int_equal(waitpid(pid, &status, 0), pid);
+        assert_int_equal(status, 0);
+        world_start(world);
+        assert_int_equal(recall(world)->n_cameras, 1);
+        assert_int_equal(recall(world)->n_updates, 2);
+}
+
+/* What the first run of the daemon wrote is not less worth than what it finds. */
+static void removal_in_the_first_run_is_survived(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+
+        world_start(world);
+        journal_watch(world->journal, &watch);
+        put_one_of_each(world->journal);
+        for (unsigned n = 2; n <= 3; n++) {
+                loop_advance(world->loop, 10 * SEC);
+                assert_int_equal(unlink(world_path(world, "state.db")), 0);
+                put_update(world, n, "open");
+                assert_int_equal(world_sync(world), 0);
+                assert_int_equal(recall(world)->n_cameras, 1);
+                assert_int_equal(recall(world)->n_updates, 2);
+        }
+        journal_unwatch(&watch);
+}
+
 static void torn_tail_is_cut(void **state)
 {
         struct world *world = *state;
@@ -1475,6 +1659,26 @@ static struct digest file_digest(const char *path)
         return digest;
 }
 
+static void update_numbers_are_never_given_twice(void **state)
+{
+        struct world *world = *state;
+        struct update_record record = update_n(500, "done");
+
+        world_start(world);
+        hours_later(world);
+        assert_int_equal(journal_last_update_number(world->journal), 0);
+        for (unsigned n = 1; n <= 100; n++)
+                put_update(world, n, "done");
+        assert_int_equal(journal_put_update(world->journal, &record), 0);
+        assert_int_equal(journal_last_update_number(world->journal), 500);
+        world_stop(world);
+        /* Whatever becomes of it. */
+        database_with(world, "DELETE FROM updates WHERE id = 'u500'");
+        world_start(world);
+        assert_int_equal(recall(world)->n_updates, 99);
+        assert_int_equal(journal_last_update_number(world->journal), 500);
+}
+
 static void set_aside_untouched(struct world *world)
 {
         struct digest before = file_digest(world_path(world, "state.db")), after;
@@ -1544,6 +1748,8 @@ static void first_version_is_migrated(void **state)
 
                 world_start(world);
                 assert_int_equal(journal_birth(world->journal), JOURNAL_LOADED);
+                /* It was never said of it that it is not. */
+                assert_true(journal_is_whole(world->journal));
                 assert_int_equal(world_files(world, "state.db."), 0);
                 memory = recall(world);
                 assert_int_equal(memory->n_cameras, 1);
@@ -1646,6 +1852,8 @@ int main(void)
                 CASE("/journal/rename-does-not-overwrite-what-is-known", rename_does_not_overwrite_what_is_known),
                 CASE("/journal/deleted-records-are-gone", deleted_records_are_gone),
                 CASE("/journal/open-updates-first-then-newest-hundred", open_updates_first_then_the_newest_hundred),
+                CASE("/journal/newest-update-is-that-of-the-highest-number", newest_update_is_that_of_the_highest_number),
+                CASE("/journal/what-is-left-of-a-camera-stays", what_is_left_of_a_camera_stays),
                 CASE("/journal/ended-just-now-can-be-read", what_ended_just_now_can_be_read),
                 CASE("/journal/update-numbers-are-never-given-twice", update_numbers_are_never_given_twice),
                 CASE("/journal/units-of-what-was-given-up-stay", units_of_what_was_given_up_stay),
@@ -1661,7 +1869,8 @@ int main(void)
                 CASE("/journal/cancelled-sync-is-not-answered", cancelled_sync_is_not_answered),
                 CASE("/journal/idle-journal-holds-no-file", idle_journal_holds_no_file),
                 CASE("/journal/full-disk-is-told-and-mended", full_disk_is_told_and_mended),
-                CASE("/journal/full-disk-is-asked-again-with-the-next-put", full_disk_is_asked_again_with_the_next_put),
+                CASE("/journal/full-disk-is-asked-again", full_disk_is_asked_again),
+                CASE("/journal/full-disk-is-asked-for-who-waits", full_disk_is_asked_for_who_waits),
                 CASE("/journal/file-size-limit", file_size_limit),
                 CASE("/journal/what-waits-is-bounded", what_waits_is_bounded),
                 CASE("/journal/no-thread-is-a-failed-commit", no_thread_is_a_failed_commit),
@@ -1674,6 +1883,10 @@ int main(void)
                 CASE("/journal/damage-anywhere-is-survived", damage_anywhere_is_survived),
                 CASE("/journal/damage-while-running-is-survived", damage_while_running_is_survived),
                 CASE("/journal/removal-while-running-is-survived", removal_while_running_is_survived),
+                CASE("/journal/removal-seen-by-a-reader-is-survived", removal_seen_by_a_reader_is_survived),
+                CASE("/journal/sync-waits-for-what-a-reader-saw-lost", sync_waits_for_what_a_reader_saw_lost),
+                CASE("/journal/what-is-put-again-is-on-the-disk-at-once", what_is_put_again_is_on_the_disk_at_once),
+                CASE("/journal/removal-in-the-first-run-is-survived", removal_in_the_first_run_is_survived),
                 CASE("/journal/torn-tail", torn_tail_is_cut),
                 CASE("/journal/log-of-a-lost-database-is-not-replayed", log_of_a_lost_database_is_not_replayed),
                 CASE("/journal/empty-file-is-no-database", empty_file_is_no_database),

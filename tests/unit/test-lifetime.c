@@ -382,6 +382,31 @@ static void nothing_is_begun_that_cannot_be_remembered(void **state)
         lab_expect_flash(camera, new);
 }
 
+/* Who is refused has the disk asked: after it was mended only the first is told wrong, and nobody waits for it to be asked by itself. */
+static void who_asks_again_is_not_refused(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        lab_run(lab, SEC);
+        loop_fail_work(lab->loop, -ENOSPC, FOR_EVER);
+        assert_int_equal(registry_set_label(lab->registry, lab_known(camera), "bench"), 0);
+        lab_run(lab, 600 * SEC);
+        for (unsigned turn = 0; turn < 2; turn++) {
+                assert_int_equal(lab_ask_update(camera, NULL), REQUEST_REFUSE);
+                lab_run(lab, 1);
+        }
+        loop_fail_work(lab->loop, 0, 0);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_REFUSE);
+        lab_run(lab, 1);
+        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+        lab_plug(camera, PORT);
+        lab_expect_done(camera);
+        lab_expect_flash(camera, new);
+}
+
 /* The disk was slow, and then full: that a wish could not be remembered, which was to take the place of another, is known so long after
  * its camera came.  (Nothing had to be written for it, so it did not wait for the disk.)  pulled: when
  * it is told to leave, and so it is not seen running. */
@@ -842,6 +867,7 @@ int main(int argc, char *argv[])
                 STORY("/lifetime/unreadable/so-many-and-no-more", unreadable_so_many),
                 STORY("/lifetime/another-wish/only-what-was-verified-is-done", only_what_was_verified_is_done),
                 STORY("/lifetime/state-directory/takes-nothing", nothing_is_begun_that_cannot_be_remembered),
+                STORY("/lifetime/state-directory/who-asks-again", who_asks_again_is_not_refused),
                 STORY("/lifetime/state-directory/takes-nothing-that-supersedes", what_was_to_be_superseded_is_nobodys_at_no_moment),
                 STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
                 STORY("/lifetime/readable-after-its-end", it_can_be_read_for_ten_minutes_after_its_end),

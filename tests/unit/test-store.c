@@ -627,6 +627,35 @@ static void images_of_a_lost_journal_are_kept(void **state)
         assert_true(exists(blob_path(world, "saved", 2, 5000, ".lost")));
 }
 
+/* A daemon begins an empty journal, and is killed before anything was put into it: the next one finds it, whole and empty. */
+static void images_of_a_journal_that_was_never_filled_are_kept(void **state)
+{
+        struct world *world = *state;
+        char path[PATH_MAX];
+
+        assert_int_equal(add(world, "OPENMV3", "5.0.0", 1, 5000), 0);
+        assert_int_equal(save(world, "CAMERA", 2, 5000), 0);
+        world_stop(world);
+        (void)snprintf(path, sizeof(path), "%s/state.db", world->directory);
+        assert_int_equal(unlink(path), 0);
+        for (unsigned start = 0; start < 2; start++) {
+                assert_int_equal(loop_new(&world->loop), 0);
+                assert_int_equal(journal_open(world->loop, world->directory, &world->journal), 0);
+                assert_int_equal(journal_birth(world->journal), start == 0 ? JOURNAL_BEGUN : JOURNAL_LOADED);
+                assert_false(journal_is_whole(world->journal));
+                world_stop(world);
+        }
+
+        world_start(world);
+        assert_int_equal(store_count(world->store), 0);
+        assert_true(exists(blob_path(world, "firmware", 1, 5000, ".lost")));
+        assert_true(exists(blob_path(world, "saved", 2, 5000, ".lost")));
+
+        /* From then on nothing is missed. */
+        world_restart(world);
+        assert_true(journal_is_whole(world->journal));
+}
+
 static void index_survives_a_journal_damaged_while_running(void **state)
 {
         struct world *world = *state;
@@ -719,6 +748,28 @@ static void saved_image_comes_back(void **state)
                 assert_int_equal(get(world, 1, 1000), 0);
                 assert_int_equal(get(world, 2, 1000), 0);
                 world_restart(world);
+        }
+}
+
+/* Also across a restart, and for what gives way. */
+static void newest_saved_image_is_the_last_whatever_the_clock_says(void **state)
+{
+        struct world *world = *state;
+
+        assert_int_equal(save(world, "CAMERA", 1, 3000), 0);
+        assert_int_equal(save(world, "CAMERA", 2, 3000), 0);
+        for (unsigned turn = 0; turn < 2; turn++) {
+                unsigned n = 3 + 2 * turn;
+                struct digest digest = digest_n(n + 1, 3000);
+
+                loop_set_wall_clock(world->loop, LOOP_VIRTUAL_WALL_START - (turn + 1) * 3600 * SEC);
+                assert_int_equal(save(world, "CAMERA", n, 3000), 0);
+                assert_int_equal(save(world, "CAMERA", n + 1, 3000), 0);
+                assert_true(digest_equal(&store_saved(world->store, "CAMERA", "FIRMWARE")->digest, &digest));
+                assert_int_equal(get(world, n - 2, 3000), -ENOENT);
+                world_restart(world);
+                assert_true(digest_equal(&store_saved(world->store, "CAMERA", "FIRMWARE")->digest, &digest));
+                assert_int_equal(get(world, n, 3000), 0);
         }
 }
 
@@ -1191,10 +1242,12 @@ int main(void)
                 CASE("/store/image-added-again-while-it-is-removed-stays", image_added_again_while_it_is_removed_stays),
                 CASE("/store/leftovers-are-swept", leftovers_are_swept),
                 CASE("/store/images-of-a-lost-journal-are-kept", images_of_a_lost_journal_are_kept),
+                CASE("/store/images-of-a-journal-never-filled-are-kept", images_of_a_journal_that_was_never_filled_are_kept),
                 CASE("/store/index-survives-a-journal-damaged-while-running", index_survives_a_journal_damaged_while_running),
                 CASE("/store/full-disk-leaves-nothing-half", full_disk_leaves_nothing_half),
                 CASE("/store/pin-is-one-version-per-board", pin_is_one_version_per_board),
                 CASE("/store/saved-image-comes-back", saved_image_comes_back),
+                CASE("/store/newest-saved-image-whatever-the-clock-says", newest_saved_image_is_the_last_whatever_the_clock_says),
                 CASE("/store/oldest-saved-image-gives-way", oldest_saved_image_gives_way),
                 CASE("/store/equal-saved-images-count-once", equal_saved_images_count_once),
                 CASE("/store/image-larger-than-the-quota-is-refused", image_larger_than_the_quota_is_refused),
