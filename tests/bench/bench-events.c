@@ -324,7 +324,8 @@ static void drift(pid_t daemon)
         all = (int)last.private_dirty - (int)first.private_dirty;
         second = (int)last.private_dirty - (int)middle.private_dirty;
         bench_say("%u times in and out: %+d KiB, of them %+d in the second half", 2 * half * n_cameras, all, second);
-        (void)bench_check("coming and going leaves no memory behind", all <= 64 && second <= 16);
+        /* How much the first half takes is for the table to judge, which knows a reason. */
+        (void)bench_check("coming and going leaves no memory behind: the second half is flat", second <= 16);
         bench_row("drift-events", all <= 64 && second <= 16, "<= +64 KiB, then flat", "", "%+d, then %+d KiB", all - second, second);
 }
 
