@@ -547,10 +547,17 @@ static int ask_once(struct job *job, const char *path, const struct wish *wish, 
         return *ret_update && *ret_action && *ret_text ? EX_OK : fail(EX_OSERR, "Out of memory.");
 }
 
-/* Until this camera's update has ended, or was never there.  Each time it is asked is one more question of polkit's, perhaps with a password. */
+/* It is being carried out: one that waits, for a hand perhaps, gives way to a new wish. */
+static bool is_at_work(const struct update *update)
+{
+        return update_is_open(update) && strcmp(update->step, "waiting") != 0;
+}
+
+/* Until this camera's update has ended, waits, or was never there.  Each time it is asked is one more question of polkit's, perhaps with a password. */
 static int wait_for_other(struct job *job, const char *path, uint64_t deadline)
 {
         const struct camera *camera;
+        uint64_t t, until;
         int code;
 
         /* What is known here may be a moment older than the answer. */
@@ -560,7 +567,12 @@ static int wait_for_other(struct job *job, const char *path, uint64_t deadline)
         do {
                 code = wait_for_news(job, deadline);
                 camera = bus_camera(job->bus, path);
-        } while (code == EX_OK && (!job->reloaded || (camera && update_is_open(bus_camera_update(job->bus, camera)))));
+        } while (code == EX_OK && (!job->reloaded || (camera && is_at_work(bus_camera_update(job->bus, camera)))));
+        /* One that waits may be about to go on: it is not asked for more than once a second. */
+        until = camera && update_is_open(bus_camera_update(job->bus, camera)) ? now() + SECONDS : 0;
+        while (code == EX_OK && !job->interrupted && !job->lost && (t = now()) < until)
+                if (sd_event_run(bus_event(job->bus), until - t) < 0)
+                        return fail(EX_UNAVAILABLE, "The connection to the bus was lost.");
         return code;
 }
 
