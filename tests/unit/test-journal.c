@@ -1471,17 +1471,23 @@ static void damage_while_running_is_survived(void **state)
         assert_int_equal(recall(world)->n_saved, 1);
 }
 
+/* One of each is remembered, the database is closed, and somebody removes it. */
+static void lose_database(struct world *world, struct journal_watch *watch)
+{
+        world_start(world);
+        put_one_of_each(world->journal);
+        world_restart(world);
+        journal_watch(world->journal, watch);
+        loop_advance(world->loop, 10 * SEC);
+        assert_int_equal(unlink(world_path(world, "state.db")), 0);
+}
+
 static void removal_while_running_is_survived(void **state)
 {
         struct world *world = *state;
         struct journal_watch watch = { .on_reset = put_again, .userdata = world };
 
-        world_start(world);
-        put_one_of_each(world->journal);
-        world_restart(world);
-        journal_watch(world->journal, &watch);
-        loop_advance(world->loop, 10 * SEC);
-        assert_int_equal(unlink(world_path(world, "state.db")), 0);
+        lose_database(world, &watch);
         put_update(world, 2, "open");
         assert_int_equal(world_sync(world), 0);
         journal_unwatch(&watch);
@@ -1498,12 +1504,7 @@ static void removal_seen_by_a_reader_is_survived(void **state)
         static struct told told;
 
         memset(&told, 0, sizeof(told));
-        world_start(world);
-        put_one_of_each(world->journal);
-        world_restart(world);
-        journal_watch(world->journal, &watch);
-        loop_advance(world->loop, 10 * SEC);
-        assert_int_equal(unlink(world_path(world, "state.db")), 0);
+        lose_database(world, &watch);
         assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 10, on_lines, &told), 0);
         loop_advance(world->loop, 10 * SEC);
         assert_int_equal(told.answers, 1);
@@ -1520,12 +1521,7 @@ static void sync_waits_for_what_a_reader_saw_lost(void **state)
         static struct told told;
 
         memset(&told, 0, sizeof(told));
-        world_start(world);
-        put_one_of_each(world->journal);
-        world_restart(world);
-        journal_watch(world->journal, &watch);
-        loop_advance(world->loop, 10 * SEC);
-        assert_int_equal(unlink(world_path(world, "state.db")), 0);
+        lose_database(world, &watch);
         assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 10, on_lines, &told), 0);
         put_update(world, 2, "open");
         assert_int_equal(world_sync(world), 0);

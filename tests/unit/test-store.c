@@ -608,15 +608,21 @@ static void leftovers_are_swept(void **state)
         assert_int_equal(get(world, 1, 5000), 0);
 }
 
+/* One on each shelf; path: the journal's. */
+static void stop_with_two_images(struct world *world, char path[static PATH_MAX])
+{
+        assert_int_equal(add(world, "OPENMV3", "5.0.0", 1, 5000), 0);
+        assert_int_equal(save(world, "CAMERA", 2, 5000), 0);
+        world_stop(world);
+        (void)snprintf(path, PATH_MAX, "%s/state.db", world->directory);
+}
+
 static void images_of_a_lost_journal_are_kept(void **state)
 {
         struct world *world = *state;
         char path[PATH_MAX];
 
-        assert_int_equal(add(world, "OPENMV3", "5.0.0", 1, 5000), 0);
-        assert_int_equal(save(world, "CAMERA", 2, 5000), 0);
-        world_stop(world);
-        (void)snprintf(path, sizeof(path), "%s/state.db", world->directory);
+        stop_with_two_images(world, path);
         assert_int_equal(truncate(path, 1000), 0);
         world_start(world);
         assert_int_equal(store_count(world->store), 0);
@@ -633,10 +639,7 @@ static void images_of_a_journal_that_was_never_filled_are_kept(void **state)
         struct world *world = *state;
         char path[PATH_MAX];
 
-        assert_int_equal(add(world, "OPENMV3", "5.0.0", 1, 5000), 0);
-        assert_int_equal(save(world, "CAMERA", 2, 5000), 0);
-        world_stop(world);
-        (void)snprintf(path, sizeof(path), "%s/state.db", world->directory);
+        stop_with_two_images(world, path);
         assert_int_equal(unlink(path), 0);
         for (unsigned start = 0; start < 2; start++) {
                 assert_int_equal(loop_new(&world->loop), 0);
