@@ -974,7 +974,7 @@ static void reading_done(void *data)
         LIST_REMOVE(reading, link);
         if (reading->fn && !journal->closing)
                 reading_answer(reading);
-        if (reading->lost)
+        if (reading->lost && !journal->closing)
                 journal_ask_disk(journal);
         journal_settle(journal);
         free(reading->lines);

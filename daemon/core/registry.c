@@ -384,6 +384,12 @@ static int load_camera(void *userdata, const struct camera_record *record)
         return 0;
 }
 
+/* A later one that was never begun, nor has taken over what was, could not be kept in its time: what stands there is the older one's half-done work. */
+static bool has_left_more(const struct update *older, const struct update *later)
+{
+        return older->record.begun && !update_is_open(later) && !later->record.begun && later->record.attempts == 0;
+}
+
 static int load_update(void *userdata, const struct update_record *record)
 {
         struct registry *registry = userdata;
@@ -401,7 +407,7 @@ static int load_update(void *userdata, const struct update_record *record)
                 return 0;
         }
         /* Open ones come first, then the newest. */
-        if (update->camera && !update->camera->update)
+        if (update->camera && (!update->camera->update || has_left_more(update, update->camera->update)))
                 update->camera->update = update;
         else if (update_is_open(update))
                 update_end(update, UPDATE_CANCELLED, "superseded", "another update was asked for", wall, now);

@@ -383,6 +383,30 @@ static void nothing_is_begun_that_cannot_be_remembered(void **state)
 }
 
 /* Who is refused has the disk asked: after it was mended only the first is told wrong, and nobody waits for it to be asked by itself. */
+/* One that could not be kept in its time, and was written down later as ended, does not hide the half-done work of the one that went on in its place. */
+static void what_was_half_done_is_the_last(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_image *new;
+        struct lab_camera *camera = wanted_camera(lab, &new);
+        struct update_record later = lab_update(camera)->record;
+        char id[sizeof(later.id)];
+
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_UPDATING, 20 * SEC);
+        lab_run(lab, 2 * SEC);
+        lab_unplug(camera);
+        lab_run(lab, SEC);
+        assert_int_equal(registry_cancel(lab->registry, lab_update(camera)), 0);
+        assert_true(lab_update(camera)->record.begun);
+        snprintf(id, sizeof(id), "%s", lab_update(camera)->record.id);
+        snprintf(later.id, sizeof(later.id), "u77");
+        snprintf(later.state, sizeof(later.state), "cancelled");
+        assert_int_equal(journal_put_update(lab_update(camera)->journal, &later), 0);
+        lab_restart(lab);
+        assert_string_equal(lab_update(camera)->record.id, id);
+}
+
 static void who_asks_again_is_not_refused(void **state)
 {
         struct lab *lab = *state;
@@ -868,6 +892,7 @@ int main(int argc, char *argv[])
                 STORY("/lifetime/another-wish/only-what-was-verified-is-done", only_what_was_verified_is_done),
                 STORY("/lifetime/state-directory/takes-nothing", nothing_is_begun_that_cannot_be_remembered),
                 STORY("/lifetime/state-directory/who-asks-again", who_asks_again_is_not_refused),
+                STORY("/lifetime/state-directory/what-was-half-done-is-the-last", what_was_half_done_is_the_last),
                 STORY("/lifetime/state-directory/takes-nothing-that-supersedes", what_was_to_be_superseded_is_nobodys_at_no_moment),
                 STORY("/lifetime/how-long-yet", how_long_it_takes_is_foretold),
                 STORY("/lifetime/readable-after-its-end", it_can_be_read_for_ten_minutes_after_its_end),
