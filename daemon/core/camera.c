@@ -19,6 +19,7 @@
 #define RUNTIME_DEADLINE   (10 * SEC)   /* timing.md section 6: bootloader -> runtime */
 #define LEAVING_DEADLINE   (10 * SEC)
 #define PASSING_DEADLINE   (10 * SEC)   /* a bootloader's window is 1.5 s */
+#define SILENT_AWAY        (10 * SEC)   /* a hand that plugs it in again; nobody writes it elsewhere meanwhile */
 #define OTHERS_TIME        (5 * SEC)    /* a firmware is not written in less (timing.md section 4), but into an AE3's memory */
 #define RESTART_DEADLINE   (5 * SEC)    /* timing.md section 6: runtime -> bootloader after SYS_BOOT */
 #define HUB_LOOK           (1 * SEC)    /* after a deadline for what the bus would tell, while its hub is at work: is it over? */
@@ -220,6 +221,8 @@ static void on_pinned(void *userdata, uint64_t latency)
         camera->tries = 0;
         camera->trouble = CALL_FINE;
         camera->held = true;
+        if (!camera->silent_before)
+                camera->silence.known = false;          /* it answers still */
         camera_log(camera, LOG_INFO, "held %.1f ms after it was seen", (double)latency / 1000);
         camera_event(camera, EVENT_PINNED);
 }
@@ -484,18 +487,13 @@ static void end_bootloader_only(struct camera *camera, const char *code, const c
         update_set_begun(camera->update, false);
 }
 
-static void on_silence(void *userdata, const char *partition, unsigned unit, bool left)
+static void on_silence(void *userdata, const char *partition, unsigned unit)
 {
         struct camera *camera = userdata;
-        struct session_silence *silence = &camera->silence;
 
-        if (silence->unit != unit || strcmp(silence->partition, partition) != 0) {
-                silence->unit = unit;
-                snprintf(silence->partition, sizeof(silence->partition), "%s", partition);
-                camera->silences = 0;
-        }
-        camera->silences += left ? 1 : 2;
-        silence->known = camera->silences >= 2;
+        camera->silence = (struct session_silence){ .known = true, .unit = unit };
+        snprintf(camera->silence.partition, sizeof(camera->silence.partition), "%s", partition);
+        camera->silent_before = false;
 }
 
 static int on_read(void *userdata, const uint8_t *data, size_t size)
@@ -539,6 +537,7 @@ static void on_end(void *userdata, enum session_end end, enum machine_outcome ou
         case SESSION_END_BUSY:
         case SESSION_END_NO_PERMISSION:
         case SESSION_END_NO_NODE:
+                camera->silence.known = false;          /* others may be at it */
                 if (camera->tries == 0) {
                         camera_log(camera, LOG_NOTICE, "%s: waiting", message);
                         camera->blocked_at = loop_now(loop_of(camera));
@@ -698,6 +697,13 @@ static bool would_boot(const struct camera *camera)
                !camera->hold.was_kept && !camera->hold.releasing && !camera->disturbed;
 }
 
+/* What silenced it stands there still: it was silent until it was unplugged, and there was no time since in which others could have written. */
+static bool may_trust_silence(const struct camera *camera)
+{
+        return camera->silence.known && camera->silent_before && !camera->disturbed &&
+               loop_now(loop_of(camera)) - camera->sighting.seen_at < OTHERS_TIME;
+}
+
 static struct session_wish make_wish(struct camera *camera)
 {
         const struct update *update = update_is_open(camera->update) ? camera->update : NULL;
@@ -723,7 +729,8 @@ static struct session_wish make_wish(struct camera *camera)
         wish.word_is_stale = camera->word && camera->attachment > camera->word_said_at;
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
         wish.begun = update_is_begun(camera->update);
-        wish.silence = camera->silence;
+        if (may_trust_silence(camera))
+                wish.silence = camera->silence;
         wish.keep = camera->hold.wished && camera->mode == CAMERA_MODE_BOOTLOADER && !update;
         if (wish.keep && camera->hold.read.wanted)
                 wish.read = camera->hold.read;
@@ -824,8 +831,7 @@ static void arrived(struct camera *camera, enum camera_state from)
                 camera->ran_between++;
                 history(camera, HISTORY_RAN, "it runs");
         }
-        camera->silence = (struct session_silence){};
-        camera->silences = 0;
+        camera->silence.known = false;
         camera->detail[0] = '\0';
         camera->tries = camera->failures = camera->restarts = 0;
         hold_arrived(camera);
@@ -1025,6 +1031,7 @@ static enum camera_event event_of_rom(const struct camera *camera)
 void camera_inhibited(struct camera *camera, enum inhibit_mode mode)
 {
         camera->disturbed = true;
+        camera->silence.known = false;
         if (camera->session && session_step(camera->session) != SESSION_ENDED)
                 session_stop(camera->session, /* release= */ mode == INHIBIT_RELEASE);
         else if (camera->state == CAMERA_BLOCKED || camera->state == CAMERA_CALLING)
@@ -1053,6 +1060,9 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
                 count_restart(camera, sighting);
         if (strcmp(camera->sighting.port, sighting->port) != 0 || camera->mode != mode)
                 camera->detail[0] = '\0';
+        if (mode != CAMERA_MODE_BOOTLOADER || camera->silent_before || loop_now(loop_of(camera)) - camera->gone_at > SILENT_AWAY)
+                camera->silence.known = false;
+        camera->silent_before = camera->silence.known;
         camera->sighting = *sighting;
         camera->attached = true;
         camera->mode = mode;
@@ -1116,7 +1126,8 @@ static bool others_may_have_written(const struct camera *camera)
 {
         if (camera->mode != CAMERA_MODE_BOOTLOADER)
                 return false;
-        if (camera->state == CAMERA_STAYING || (camera->state == CAMERA_BLOCKED && !camera->permission && !camera->no_node))
+        if (camera->state == CAMERA_STAYING || camera->state == CAMERA_ASKING || camera->state == CAMERA_FAILED || camera->state == CAMERA_NO_FIRMWARE ||
+            ((camera->state == CAMERA_BLOCKED || camera->state == CAMERA_OPENING) && camera->tries > 0 && !camera->permission && !camera->no_node))
                 return true;
         return (camera->state == CAMERA_PASSING || camera->state == CAMERA_BLOCKED || camera->state == CAMERA_INHIBITED) &&
                loop_now(loop_of(camera)) - camera->sighting.seen_at >= OTHERS_TIME;

@@ -68,8 +68,8 @@ struct camera {
         uint64_t word_said_at;          /* the last attachment that was seen then */
         char word_firmware[80];
 
-        struct session_silence silence; /* until it runs: where it fell silent while it was read */
-        unsigned silences;              /* ... there; leaving the bus, which a hand may be, counts half */
+        struct session_silence silence; /* where it fell silent while it was read, in this attachment or the one before */
+        bool silent_before;             /* the one before */
 
         bool looked;                    /* its flash was read since its last runtime */
         enum verdict_reason reason;

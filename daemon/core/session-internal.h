@@ -138,8 +138,6 @@ void session_take_machine_step(struct session *s, struct machine_step step);
 void session_on_machine_step(struct session *s, struct machine_step step);
 void session_run(struct session *s, void (*then)(struct session *s));
 void session_begin_read(struct session *s, const struct target *target, uint32_t offset, uint32_t size);
-/* It does not answer any more, or has left the bus: if it was being read, where that was. */
-void session_tell_silence(struct session *s, bool left);
 uint32_t session_chunk_offset(const struct session *s, const struct target *target, const struct machine_chunk *chunk);
 
 /* session-write.c */

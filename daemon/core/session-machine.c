@@ -133,7 +133,8 @@ static void on_reply(void *userdata, enum usb_result result, const uint8_t *data
         session_on_machine_step(s, session_in_rom(s) ? dfuse_next(&s->dfuse, &reply) : dfu_next(&s->dfu, &reply));
 }
 
-void session_tell_silence(struct session *s, bool left)
+/* It does not answer any more: if it was being read, where that was. */
+static void tell_silence(struct session *s)
 {
         const struct target *target = &s->targets[s->target];
         uint64_t offset = s->read_offset + s->dfu.machine.progress;
@@ -143,7 +144,7 @@ void session_tell_silence(struct session *s, bool left)
                 return;
         for (size_t u = 0; u < target->survey.n_units; u++)
                 if (offset - target->survey.units[u].offset < target->survey.units[u].size)
-                        s->events->on_silence(s->userdata, target->partition.name, (unsigned)u, left);
+                        s->events->on_silence(s->userdata, target->partition.name, (unsigned)u);
 }
 
 static void on_machine_failed(struct session *s, const struct machine_step *step)
@@ -151,7 +152,7 @@ static void on_machine_failed(struct session *s, const struct machine_step *step
         char buffer[64];
 
         if (step->outcome == MACHINE_TIMEOUT)
-                session_tell_silence(s, /* left= */ false);
+                tell_silence(s);
         if (step->outcome == MACHINE_GONE) {
                 session_gone_away(s);
                 return;

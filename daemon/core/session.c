@@ -111,7 +111,6 @@ void session_gone_away(struct session *s)
                 session_end(s, s->end_after_leaving, MACHINE_OK, s->message);
                 return;
         }
-        session_tell_silence(s, /* left= */ true);
         if (s->step <= SESSION_PINNING)
                 session_end(s, SESSION_END_WINDOW_MISSED, MACHINE_GONE, "it left before it could be held");
         else

@@ -145,8 +145,8 @@ struct session_events {
         void (*add_wear)(void *userdata, const char *partition, unsigned unit, int delta);
         /* The unit reads back equal to what is wanted there; or does not, or is about to be overwritten. */
         void (*set_proven)(void *userdata, const char *partition, unsigned unit, bool proven);
-        /* Where it was being read it has fallen silent, or has left the bus. */
-        void (*on_silence)(void *userdata, const char *partition, unsigned unit, bool left);
+        /* Where it was being read it has fallen silent. */
+        void (*on_silence)(void *userdata, const char *partition, unsigned unit);
         /* Step, image, bytes, or what is known of units have changed. */
         void (*on_progress)(void *userdata);
         /* Every unit reads back equal, and the device will be told to leave: SESSION_END_UPDATED follows, unless we die before. */

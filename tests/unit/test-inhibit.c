@@ -426,6 +426,7 @@ static void others_have_it(void **state)
                 { true, false, CAMERA_PASSING, 6 * SEC },
                 { true, true, CAMERA_INHIBITED, 6 * SEC },
                 { false, true, CAMERA_BLOCKED, 3 * SEC },
+                { false, true, CAMERA_FAILED, 20 * SEC },
         };
 
         for (size_t i = 0; i < ELEMENTSOF(cases); i++) {
@@ -453,6 +454,8 @@ static void others_have_it(void **state)
                         assert_int_not_equal(lab_ask_update(camera, "4.8.1"), REQUEST_CURRENT);
                 if (cases[i].state == CAMERA_BLOCKED)
                         usb_inproc_fail_open(camera->usb, -EBUSY, 1000);
+                if (cases[i].state == CAMERA_FAILED)
+                        usb_inproc_fail_open(camera->usb, -EIO, 1000);
                 sim_camera_reset(camera->sim, /* forced= */ true);
                 lab_expect_state(camera, cases[i].state, 20 * SEC);
                 lab_run(lab, cases[i].time);

@@ -741,6 +741,59 @@ static void reading_silences_it(void **state)
         }
 }
 
+/* But only when it comes back at once.  Who was away for longer may have been written elsewhere: what stands there is read, and saved, before it is
+ * replaced; and what nobody asked for is not done. */
+static void somebodys_since_it_was_silent(void **state)
+{
+        for (int unattended = 0; unattended < 2; unattended++) {
+                struct lab *lab = *state;
+                struct lab_image *old, *new, *theirs;
+                struct sim_config config;
+                struct lab_camera *camera;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                old = lab_release(lab, SIM_OPENMV4, "4.8.1");
+                new = lab_release(lab, SIM_OPENMV4, "5.0.0");
+                theirs = lab_firmware(lab, SIM_OPENMV4, "FIRMWARE", "mine", 99, new->size);
+                lab_import(lab, old);
+                lab_import(lab, new);
+                sim_config_default(&config, SIM_OPENMV4, 3);
+                config.h7_ecc_fault = true;
+                camera = lab_camera_from(lab, &config);
+                if (unattended) {
+                        lab_plug(camera, PORT);
+                        lab_expect_state(camera, CAMERA_SILENT, 20 * SEC);
+                } else {
+                        lab_install(camera, old);
+                        lab_plug_until_running(camera, PORT);
+                        assert_int_equal(lab_ask_update(camera, NULL), REQUEST_QUEUED);
+                }
+                sim_camera_add_fault(camera->sim, &(struct sim_fault){ .kind = SIM_FAULT_UNPLUG_FLASH, .request_type = 0xa1, .request = 3,
+                        .skip = 1, .count = 1 });
+                lab_replug(camera);
+                lab_expect_state(camera, CAMERA_UPDATING, 20 * SEC);
+                lab_expect_state(camera, CAMERA_WAITING, 120 * SEC);
+                sim_camera_clear_faults(camera->sim);
+                lab_plug(camera, PORT);
+                lab_run(lab, 60 * SEC);
+                assert_true(update_is_open(lab_update(camera)));
+                lab_unplug(camera);
+                lab_install(camera, theirs);
+                lab_run(lab, 60 * SEC);
+                lab_reset_counters(camera);
+                lab_plug(camera, PORT);
+                lab_run(lab, 120 * SEC);
+                if (unattended) {
+                        lab_expect_flash(camera, theirs);
+                        lab_expect_only_read(camera);
+                } else {
+                        lab_expect_flash(camera, new);
+                        assert_non_null(store_saved(lab->store, camera->key, "FIRMWARE"));
+                }
+        }
+}
+
 static void restarted_in_the_middle(void **state)
 {
         static const uint64_t places[] = { 1, 4096, 100000, 0x20000, 700000, 1333696 };
@@ -2582,6 +2635,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/D/descriptors-do-not-come-through", descriptors_do_not_come_through),
                 STORY("/recovery/D/what-an-accident-costs", what_an_accident_costs),
                 STORY("/recovery/D/reading-silences-it", reading_silences_it),
+                STORY("/recovery/D/somebodys-since-it-was-silent", somebodys_since_it_was_silent),
                 STORY("/recovery/D/restarted-in-the-middle", restarted_in_the_middle),
                 STORY("/recovery/D/killed-when-it-left", killed_when_it_left),
                 STORY("/recovery/D/restarted-while-it-is-away", restarted_while_it_is_away),
