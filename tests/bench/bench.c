@@ -23,6 +23,7 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <systemd/sd-bus.h>
 #include <time.h>
@@ -265,6 +266,20 @@ int bench_end(pid_t pid)
         return bench_wait(pid);
 }
 
+/* A socket that has its name may not be listened on yet. */
+static bool is_listened_on(const char *path)
+{
+        struct sockaddr_un address = { .sun_family = AF_UNIX };
+        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        bool listened;
+
+        (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
+        listened = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
+        if (fd >= 0)
+                (void)close(fd);
+        return listened;
+}
+
 void bench_start_bus(void)
 {
         static const char config[] =
@@ -281,7 +296,7 @@ void bench_start_bus(void)
         bench_write_file("bus.conf", text, (size_t)snprintf(text, sizeof(text), config, directory));
         (void)snprintf(option, sizeof(option), "--config-file=%s", bench_path("bus.conf", path));
         (void)bench_spawn((const char *const[]){ "dbus-daemon", option, "--nofork", "--nopidfile", NULL }, NULL, "bus.log");
-        while (access(bench_path("bus.socket", path), F_OK) < 0) {
+        while (!is_listened_on(bench_path("bus.socket", path))) {
                 if (bench_seconds() > deadline)
                         bench_die("dbus-daemon did not start");
                 bench_sleep(0.01);
