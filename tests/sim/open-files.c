@@ -9,11 +9,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
-static unsigned open_files_of(int process, const char *path)
+static unsigned open_files_of(int process, const char *path, const struct stat *wanted)
 {
         char name[32], target[64];
+        struct stat status;
         struct dirent *file;
         unsigned count = 0;
         DIR *files;
@@ -26,7 +28,9 @@ static unsigned open_files_of(int process, const char *path)
                 if (n <= 0)
                         continue;
                 target[n] = '\0';
-                count += strcmp(target, path) == 0;
+                /* (Not asked of any other: it may be a file of ours, and the answer be for us to give.) */
+                count += strcmp(target, path) == 0 && fstatat(dirfd(files), file->d_name, &status, 0) == 0 && status.st_dev == wanted->st_dev &&
+                         status.st_ino == wanted->st_ino;
         }
         if (files)
                 (void)closedir(files);
@@ -37,11 +41,14 @@ unsigned open_files(const char *path)
 {
         DIR *processes = opendir("/proc");
         struct dirent *process;
+        struct stat wanted;
         unsigned count = 0;
 
+        if (stat(path, &wanted) < 0)
+                wanted = (struct stat){};
         while (processes && (process = readdir(processes)))
                 if (atoi(process->d_name) > 0 && atoi(process->d_name) != (int)getpid())
-                        count += open_files_of(atoi(process->d_name), path);
+                        count += open_files_of(atoi(process->d_name), path, &wanted);
         if (processes)
                 (void)closedir(processes);
         return count;
