@@ -382,7 +382,6 @@ static void nothing_is_begun_that_cannot_be_remembered(void **state)
         lab_expect_flash(camera, new);
 }
 
-/* Who is refused has the disk asked: after it was mended only the first is told wrong, and nobody waits for it to be asked by itself. */
 /* One that could not be kept in its time, and was written down later as ended, does not hide the half-done work of the one that went on in its place. */
 static void what_was_half_done_is_the_last(void **state)
 {
@@ -407,6 +406,7 @@ static void what_was_half_done_is_the_last(void **state)
         assert_string_equal(lab_update(camera)->record.id, id);
 }
 
+/* Who is refused has the disk asked: after it was mended only the first is told wrong, and nobody waits for it to be asked by itself. */
 static void who_asks_again_is_not_refused(void **state)
 {
         struct lab *lab = *state;
