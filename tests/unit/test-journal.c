@@ -1482,6 +1482,15 @@ static void lose_database(struct world *world, struct journal_watch *watch)
         assert_int_equal(unlink(world_path(world, "state.db")), 0);
 }
 
+/* With what is put now, everything that was put again is there. */
+static void put_and_recall_all(struct world *world, unsigned n)
+{
+        put_update(world, n, "open");
+        assert_int_equal(world_sync(world), 0);
+        assert_int_equal(recall(world)->n_cameras, 1);
+        assert_int_equal(recall(world)->n_updates, 2);
+}
+
 static void removal_while_running_is_survived(void **state)
 {
         struct world *world = *state;
@@ -1523,10 +1532,7 @@ static void sync_waits_for_what_a_reader_saw_lost(void **state)
         memset(&told, 0, sizeof(told));
         lose_database(world, &watch);
         assert_int_equal(journal_read_history(world->journal, camera_n(1).key, 10, on_lines, &told), 0);
-        put_update(world, 2, "open");
-        assert_int_equal(world_sync(world), 0);
-        assert_int_equal(recall(world)->n_cameras, 1);
-        assert_int_equal(recall(world)->n_updates, 2);
+        put_and_recall_all(world, 2);
         journal_unwatch(&watch);
 }
 
@@ -1576,10 +1582,7 @@ static void removal_in_the_first_run_is_survived(void **state)
         for (unsigned n = 2; n <= 3; n++) {
                 loop_advance(world->loop, 10 * SEC);
                 assert_int_equal(unlink(world_path(world, "state.db")), 0);
-                put_update(world, n, "open");
-                assert_int_equal(world_sync(world), 0);
-                assert_int_equal(recall(world)->n_cameras, 1);
-                assert_int_equal(recall(world)->n_updates, 2);
+                put_and_recall_all(world, n);
         }
         journal_unwatch(&watch);
 }
