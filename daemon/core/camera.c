@@ -186,6 +186,7 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .failure = camera->failure,
                 .detail = camera->detail,
                 .update_failed = camera->update && camera->update->result == UPDATE_FAILED,
+                .silenced = camera->silence.known && !camera->silent_before,
                 .inhibited_by = inhibitor ? inhibitor_who(inhibitor) : NULL,
                 .inhibited_why = inhibitor ? inhibitor_why(inhibitor) : NULL,
                 .unanswered = camera->unanswered,

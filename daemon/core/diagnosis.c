@@ -322,6 +322,9 @@ struct diagnosis diagnosis_of(const struct diagnosis_facts *f)
                 if (f->detail[0] && f->update_failed)
                         return say(DIAGNOSIS_FAILED, f->detail, "Its update was given up: see camrescue history %s. With another cable, hub "
                                    "or port it may go well: camrescue retry %s", f->name, f->name);
+                if (f->detail[0] && f->silenced)
+                        return say(DIAGNOSIS_FAILED, f->detail, "Unplug it and plug it in again at once, within ten seconds: what was half-written, "
+                                   "and cannot be read, is then written anew.");
                 if (f->detail[0])
                         return say(DIAGNOSIS_FAILED, f->detail, "Unplug it and plug it in again, with another cable if it repeats; "
                                    "or: camrescue recover %s", f->name);

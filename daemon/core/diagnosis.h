@@ -82,6 +82,7 @@ struct diagnosis_facts {
         enum failure failure;                   /* the last one, and its sentence; detail "": none */
         const char *detail;
         bool update_failed;                     /* given up */
+        bool silenced;                          /* by being read, in this attachment */
         const char *inhibited_by, *inhibited_why;       /* NULL: nobody asked for hands off */
         unsigned unanswered;                    /* unreadable: how often in a row */
         const char *may_be;                     /* unreadable: a camera that is missing and was last there; "" or NULL: none */

@@ -728,6 +728,7 @@ static void reading_silences_it(void **state)
                 lab_run(lab, 60 * SEC);
                 for (; update_is_open(lab_update(camera)) && replugs < 3; replugs++) {
                         assert_int_equal(lab_known(camera)->mode, CAMERA_MODE_BOOTLOADER);
+                        assert_non_null(strstr(camera_diagnosis(lab_known(camera)).advice, "plug it in again at once"));
                         lab_replug(camera);
                         lab_run(lab, 60 * SEC);
                 }
