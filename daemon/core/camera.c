@@ -174,7 +174,7 @@ struct diagnosis camera_diagnosis(const struct camera *camera)
                 .update_not_seen = camera->not_seen,
                 .restored = camera->restored,
                 .still_pulled = camera->still_pulled,
-                .peeked = camera->may_peek && camera->match != IDENTITY_KNOWN && !camera->word,
+                .peeked = camera->may_peek && camera->match != IDENTITY_KNOWN && !camera->word.given,
                 .overdue = camera->overdue,
                 .ran_between = camera->ran_between,
                 .automatic = camera_automatic(camera),
@@ -453,12 +453,17 @@ static void refuse_update(struct camera *camera, const char *message)
                 camera_end_update(camera, UPDATE_REFUSED, verdict_reason_to_string(camera->reason), message);
 }
 
+void camera_set_board(struct camera *camera, const struct board *board)
+{
+        camera->board = board;
+        snprintf(camera->record.board, sizeof(camera->record.board), "%s", board ? board->id : "");
+}
+
 /* A board that somebody named and the device contradicts is not its board. */
 static void camera_disown_board(struct camera *camera)
 {
-        camera->board = NULL;
-        camera->record.board[0] = '\0';
-        camera->word = camera->word_replace = false;
+        camera_set_board(camera, NULL);
+        camera->word = (struct user_word){};
 }
 
 /* Its update is done, and was not to end in running firmware: it is held, as for somebody's tool, for a while. */
@@ -722,12 +727,12 @@ static struct session_wish make_wish(struct camera *camera)
         snprintf(wish.last_ran, sizeof(wish.last_ran), "%s", camera->record.firmware_version);
         if (camera->match == IDENTITY_KNOWN || (camera->mode == CAMERA_MODE_BOOTLOADER && camera->has_uid))
                 wish.proof = PROOF_SERIAL;
-        else if (camera->word)
+        else if (camera->word.given)
                 wish.proof = PROOF_USER;
-        if (camera->word)
+        if (camera->word.given)
                 wish.wish = WISH_RECOVER;
-        wish.word_replace = camera->word_replace;
-        wish.word_is_stale = camera->word && camera->attachment > camera->word_said_at;
+        wish.word_replace = camera->word.replace;
+        wish.word_is_stale = camera->word.given && camera->attachment > camera->word.said_at;
         wish.peek_only = camera->may_peek && wish.proof == PROOF_NONE;
         wish.begun = update_is_begun(camera->update);
         if (may_trust_silence(camera))
@@ -746,7 +751,7 @@ static struct session_wish make_wish(struct camera *camera)
         wish.stay = update->record.stay;
         wish.word_romfs = update->record.word_romfs;
         wish.word_filesystem = update->record.word_filesystem;
-        wish.word_replace = update->record.word_replace || camera->word_replace;
+        wish.word_replace = update->record.word_replace || camera->word.replace;
         snprintf(wish.named, sizeof(wish.named), "%s", update->record.version);
         wish.n_images = update->record.n_images;
         memcpy(wish.images, update->record.images, sizeof(wish.images));
@@ -1026,7 +1031,7 @@ static void count_restart(struct camera *camera, const struct sighting *sighting
 
 static enum camera_event event_of_rom(const struct camera *camera)
 {
-        return camera->match == IDENTITY_KNOWN || camera->may_peek || camera->word ? EVENT_SEEN_ROM : EVENT_SEEN_ROM_UNPROVEN;
+        return camera->match == IDENTITY_KNOWN || camera->may_peek || camera->word.given ? EVENT_SEEN_ROM : EVENT_SEEN_ROM_UNPROVEN;
 }
 
 void camera_inhibited(struct camera *camera, enum inhibit_mode mode)
@@ -1076,7 +1081,7 @@ void camera_seen(struct camera *camera, const struct sighting *sighting, enum ca
         camera->failures = 0;
         camera->overdue = camera->held = false;
         if (mode != CAMERA_MODE_ROM_DFU)
-                camera->word = camera->word_replace = false;
+                camera->word = (struct user_word){};
 
         switch (mode) {
         case CAMERA_MODE_BOOTLOADER:
@@ -1151,7 +1156,7 @@ void camera_gone(struct camera *camera, bool excused)
                 camera->calls = 0;
                 camera->trouble = CALL_FINE;
         }
-        camera->word = camera->word_replace = false;
+        camera->word = (struct user_word){};
         camera->gone_at = loop_now(loop_of(camera));
         camera_event(camera, excused || camera->disturbed ? EVENT_GONE_EXCUSED : EVENT_GONE);
         if (!camera_is_wanted(camera) && !camera->restored)

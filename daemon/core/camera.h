@@ -63,10 +63,7 @@ struct camera {
         bool incomplete;                /* we have begun to overwrite its firmware, and not verified the whole yet */
 
         struct update *update;          /* the open one, or the last; NULL: none */
-        bool word;                      /* the user's word, for this attachment (row 2) */
-        bool word_replace;
-        uint64_t word_said_at;          /* the last attachment that was seen then */
-        char word_firmware[80];
+        struct user_word word;          /* for this attachment */
 
         struct session_silence silence; /* where it fell silent while it was read, in this attachment or the one before */
         bool silent_before;             /* the one before */
@@ -97,6 +94,8 @@ int camera_new(struct registry *registry, const char *key, struct camera **ret);
 struct camera *camera_free(struct camera *camera);
 
 void camera_event(struct camera *camera, enum camera_event event);
+/* Of this board it is taken to be; NULL: of an unknown one. */
+void camera_set_board(struct camera *camera, const struct board *board);
 
 /* Out of the journal, with its last update: how its story goes on.  Negative errno of reading. */
 int camera_load(struct camera *camera);

@@ -573,9 +573,7 @@ static int match_camera(struct registry *registry, const struct sighting *sighti
                 }
                 camera->hinted_by_port = result->match == IDENTITY_PORT_HINT && cameras[result->index] != camera ? cameras[result->index] : NULL;
         }
-        if ((result->board && camera->board != result->board) || result->mode == CAMERA_MODE_UNREADABLE)
-                camera->board = result->board;
-        snprintf(camera->record.board, sizeof(camera->record.board), "%s", camera->board ? camera->board->id : "");
+        camera_set_board(camera, result->board || result->mode == CAMERA_MODE_UNREADABLE ? result->board : camera->board);
         *ret = camera;
         return 0;
 }

@@ -227,6 +227,18 @@ void camera_take_up_superseded(struct camera *camera)
         caller_consider(camera);
 }
 
+/* By what was said before, as long as this attachment lasts, and of the board that was named then. */
+static void take_back_word(struct camera *camera, const struct update *update)
+{
+        const struct update *old = still_open(superseded_by(update));
+
+        if (camera->update != update || !camera->word.given)
+                return;
+        camera->word = old ? old->word : (struct user_word){};
+        if (camera->word.given)
+                camera_set_board(camera, camera->word.board);
+}
+
 /* What is on the disk takes the place of what was; of what is not there nothing would be left when the daemon is gone, and so it is not done.
  * (Nothing was written for it: that waits for the disk, too.) */
 static void on_kept(void *userdata, int error)
@@ -244,7 +256,7 @@ static void on_kept(void *userdata, int error)
                 return;
         }
         update->not_kept = true;
-        camera->word = camera->word_replace = false;
+        take_back_word(camera, update);
         if (update_is_open(update))
                 (void)registry_cancel(camera->registry, update);
         camera_take_up_superseded(camera);
@@ -325,6 +337,7 @@ static void begin(struct registry *registry, struct camera *camera, const struct
         snprintf(update->record.reason, sizeof(update->record.reason), "%s", wanted->reason);
         update->record.stay = request->stay;
         update->record.bootloader_only = wanted->n_images == 1 && strcmp(wanted->images[0].partition, "BOOTLOADER") == 0;
+        update->word = camera->word;
         update->record.word_romfs = request->romfs;
         update->record.word_filesystem = request->erase_filesystem;
         /* Who names one camera means it, whatever stands in it; a whole fleet needs the word. */
@@ -464,9 +477,12 @@ static void recover(struct registry *registry, struct camera *camera, const stru
         }
         if (!may_supersede(camera, ret))
                 return;
-        camera->word = rom;
-        camera->word_said_at = request->said_at ?: registry->last_attachment;
-        camera->word_replace = request->replace_unknown;
+        camera->word = (struct user_word){
+                .given = rom,
+                .replace = request->replace_unknown,
+                .board = camera->board,
+                .said_at = request->said_at ?: registry->last_attachment,
+        };
         begin(registry, camera, request, &wanted, ret);
 }
 
@@ -475,8 +491,7 @@ static void request_recover(struct registry *registry, struct camera *camera, co
 {
         const struct board *board = camera->board, *before = board;
         bool rom = camera->attached && camera->mode == CAMERA_MODE_ROM_DFU;
-        bool word = camera->word, word_replace = camera->word_replace;
-        uint64_t word_said_at = camera->word_said_at;
+        const struct user_word word = camera->word;
 
         if (request->board) {
                 board = board_by_any_name(registry->context.boards, request->board);
@@ -515,10 +530,8 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                 /* What was said before still holds, and may be carried out this moment. */
                 camera->board = before;
                 camera->word = word;
-                camera->word_replace = word_replace;
-                camera->word_said_at = word_said_at;
         } else
-                snprintf(camera->record.board, sizeof(camera->record.board), "%s", board->id);
+                camera_set_board(camera, board);
 }
 
 static void request_restore(struct registry *registry, struct camera *camera, const struct request *request,

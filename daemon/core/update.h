@@ -43,6 +43,14 @@ struct update_units {
         bool changed;                   /* since they were put into the journal */
 };
 
+/* The user's word that a device is his camera (row 2). */
+struct user_word {
+        bool given;
+        bool replace;                   /* whatever stands there */
+        const struct board *board;      /* and what he says it is */
+        uint64_t said_at;               /* the last attachment that was seen then */
+};
+
 struct update {
         struct update_record record;
         struct journal *journal;
@@ -60,6 +68,7 @@ struct update {
         bool cancelling;                /* ends at the session's next safe boundary */
         bool being_kept;                /* the journal was asked to say when it is on the disk */
         bool not_kept;                  /* the disk would not have it */
+        struct user_word word;          /* by which it was asked for; good as long as that of its camera */
         char supersedes[sizeof(((struct update_record *)NULL)->id)];        /* an open one, which ends when this one is kept; "": none */
         size_t proven;                  /* units proven good, the most so far */
         struct update_units *parts;

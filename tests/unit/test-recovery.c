@@ -2064,8 +2064,8 @@ static void word_is_for_what_was_there(void **state)
         lab_expect_untouched(other);
 
         /* Nor would the verdict take it for one. */
-        lab_known(other)->word = true;
-        lab_known(other)->word_said_at = request.said_at;
+        lab_known(other)->word.given = true;
+        lab_known(other)->word.said_at = request.said_at;
         lab_known(other)->board = board_by_any_name(registry_context(lab->registry)->boards, "H7");
         camera_event(lab_known(other), EVENT_REQUESTED);
         lab_run(lab, 60 * SEC);
@@ -2106,6 +2106,36 @@ static void word_outlives_a_refusal(void **state)
         assert_int_equal(lab_request(camera, &(struct request){ .wish = WISH_RECOVER, .board = "H7", .firmware = "9.9.9" }), REQUEST_REFUSE);
         lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
         lab_expect_flash(camera, bootloader);
+}
+
+/* Between two tries he says that it is another board, and the disk would not have that: what was said first is carried out. */
+static void word_outlives_one_that_is_not_kept(void **state)
+{
+        struct lab *lab = *state;
+        struct lab_camera *camera = lab_camera_new(lab, SIM_OPENMV4, 1);
+        struct lab_image *bootloader;
+        struct update *first;
+
+        (void)stock(lab, SIM_OPENMV4P, NULL);
+        (void)stock(lab, SIM_OPENMV4, &bootloader);
+        blank_bootloader(camera);
+        lab_jumper(camera, true);
+        lab_plug(camera, PORT);
+        lab_expect_state(camera, CAMERA_UNPROVEN, 5 * SEC);
+        sim_camera_add_fault(camera->sim, &(struct sim_fault){ .kind = SIM_FAULT_NAK, .request_type = 0x21, .request = 1, .skip = 12, .count = 1 });
+        assert_int_equal(lab_ask_recover(camera, "H7", false), REQUEST_UPDATE);
+        first = lab_update(camera);
+        lab_expect_state(camera, CAMERA_UPDATING, 20 * SEC);
+        lab_expect_state(camera, CAMERA_FAILED, 20 * SEC);
+        loop_fail_work(lab->loop, -ENOSPC, 1);
+        assert_int_equal(lab_ask_recover(camera, "H7 Plus", true), REQUEST_UPDATE);
+        assert_ptr_not_equal(lab_update(camera), first);
+        lab_run(lab, SEC);
+        loop_fail_work(lab->loop, 0, 0);
+        assert_ptr_equal(lab_update(camera), first);
+        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+        lab_expect_flash(camera, bootloader);
+        assert_true(update_is_open(first) || first->result == UPDATE_DONE);
 }
 
 /* The word is contradicted by the chip's own map. */
@@ -2485,10 +2515,10 @@ static void refusals_have_no_effect(void **state)
         lab_expect_state(rom, CAMERA_UNPROVEN, 5 * SEC);
         assert_int_equal(lab_ask_recover(rom, "M4", false), REQUEST_REFUSE);
         assert_null(lab_known(rom)->board);
-        assert_false(lab_known(rom)->word);
+        assert_false(lab_known(rom)->word.given);
         assert_int_equal(lab_request(rom, &(struct request){ .wish = WISH_RECOVER, .board = "H7", .dry_run = true }), REQUEST_UPDATE);
         assert_null(lab_known(rom)->board);
-        assert_false(lab_known(rom)->word);
+        assert_false(lab_known(rom)->word.given);
         lab_run(lab, 60 * SEC);
         lab_expect_untouched(rom);
         (void)firmware;
@@ -2679,6 +2709,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/word/is-for-one-attachment", word_is_for_one_attachment),
                 STORY("/recovery/word/is-for-what-was-there", word_is_for_what_was_there),
                 STORY("/recovery/rom/word-outlives-a-refusal", word_outlives_a_refusal),
+                STORY("/recovery/rom/word-outlives-one-that-is-not-kept", word_outlives_one_that_is_not_kept),
                 STORY("/recovery/word/does-not-outlive-the-daemon", word_and_a_restart),
                 STORY("/recovery/word/contradicted-by-the-chip", wrong_word),
                 STORY("/recovery/word/two-with-one-serial", two_with_one_serial),
