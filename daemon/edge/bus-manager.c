@@ -288,28 +288,51 @@ static enum image_fault find_bytes(const struct image *image, const struct board
         return fault;
 }
 
+static enum partition_role role_of(const struct board *board, const char *name)
+{
+        const struct partition *partition = layout_partition(&board->layouts[0], name, NULL);
+
+        return partition ? partition->role : _PARTITION_ROLE_MAX;
+}
+
 /* Boards of one chip have vector tables that look alike, but no two boards share their firmware: bytes that are known as one's
- * are not another's.  NULL: nobody else's.  (Bootloaders and file systems may be shared.) */
-static const struct board *board_of_firmware(struct bus *bus, const struct firmware_record *record)
+ * are not another's.  A bootloader may be shared by boards of one chip, as long as nobody knows this board's (rule 1).  NULL: nobody
+ * else's.  (File systems may be shared by all.) */
+static const struct board *board_of_image(struct bus *bus, const struct board *meant, const struct firmware_record *record)
 {
         const struct store *store = context_of(bus)->store;
-        const struct board *other = NULL;
+        enum partition_role role = role_of(meant, record->partition);
+        const struct board *other = NULL, *elsewhere = NULL;
+        bool has_own = false;
 
         for (size_t i = 0; i < store_count(store); i++) {
                 const struct firmware_record *known = store_nth(store, i);
                 const struct board *board = board_by_id(context_of(bus)->boards, known->board);
-                const struct partition *partition = board ? layout_partition(&board->layouts[0], known->partition, NULL) : NULL;
 
-                if (!digest_equal(&known->digest, &record->digest) || !partition || partition->role != PARTITION_FIRMWARE)
-                        continue;
                 /* What somebody once tried stands in nobody's way. */
-                if (is_own(known))
+                if (!board || is_own(known) || role_of(board, known->partition) != role)
                         continue;
-                if (strcmp(known->board, record->board) == 0)
+                has_own = has_own || board == meant;
+                if (!digest_equal(&known->digest, &record->digest))
+                        continue;
+                if (board == meant)
                         return NULL;
                 other = board;
+                if (board->chip != meant->chip)
+                        elsewhere = board;
         }
-        return other;
+        switch (role) {
+        case PARTITION_FIRMWARE:
+                return other;
+        case PARTITION_BOOTLOADER:
+                return has_own ? other : elsewhere;
+        case PARTITION_FILESYSTEM:
+        case PARTITION_ROMFS:
+        case PARTITION_FORBIDDEN:
+        case _PARTITION_ROLE_MAX:
+                break;
+        }
+        return NULL;
 }
 
 static const struct firmware_record *known_firmware(struct bus *bus, const struct firmware_record *record)
@@ -510,7 +533,7 @@ static int store_image(struct adding *adding)
         int r;
 
         adding->record.added = loop_wall_clock(bus->loop);
-        other = board_of_firmware(bus, &adding->record);
+        other = board_of_image(bus, adding->board, &adding->record);
         if (other)
                 return sd_bus_error_setf(&adding->error, BUS_ERROR_IMAGE, "These bytes are known as the %s of %s, not of %s. "
                                          "If that is wrong, take it out first: camrescue firmware remove.", adding->record.partition,
