@@ -47,6 +47,9 @@ void config_free(struct config *config)
         config->n_files = config->n_cameras = 0;
 }
 
+/* Whoever ends and is started by each question is not started any more for the next camera: StartLimitBurst= in camrescued.service. */
+#define EXIT_ON_IDLE_MIN (5 * UINT64_C(1000000))
+
 /* Each reading function returns what is wrong, or NULL. */
 
 static const char *read_automatic(const char *value, int *ret)
@@ -91,12 +94,17 @@ static int parse_duration(const char *value, uint64_t *ret)
 
 static const char *read_daemon(struct config_reader *reader, const char *key, const char *value)
 {
+        uint64_t time;
+
         if (strcmp(key, "exit-on-idle") != 0)
                 return "an unknown key";
         if (reader->exit_on_idle_seen)
                 return "given before";
-        if (parse_duration(value, &reader->config->exit_on_idle) < 0)
+        if (parse_duration(value, &time) < 0)
                 return "neither \"no\" nor a time like 10min";
+        if (time < EXIT_ON_IDLE_MIN && strcmp(value, "no") != 0)
+                return "too short: 5s at least, or \"no\"";
+        reader->config->exit_on_idle = time;
         reader->exit_on_idle_seen = true;
         return NULL;
 }

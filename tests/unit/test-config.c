@@ -278,10 +278,11 @@ static void drop_ins(void **state)
 static void durations(void **state)
 {
         static const struct { const char *text; uint64_t us; } right[] = {
-                { "no", 0 }, { "0", 0 }, { "90", 90000000 }, { "90s", 90000000 }, { "1sec", 1000000 }, { "10min", 600000000 },
+                { "no", 0 }, { "90", 90000000 }, { "90s", 90000000 }, { "5sec", 5000000 }, { "10min", 600000000 },
                 { "2h", UINT64_C(7200000000) },
         };
-        static const char *const wrong[] = { "yes", "-1", "min", "10 min", "10x", "99999999999999999999", "1.5h", "0x10" };
+        static const char *const wrong[] = { "yes", "-1", "min", "10 min", "10x", "99999999999999999999", "1.5h", "0x10",
+                                             "0", "0s", "4", "4s", "0min" };
         char text[64];
 
         for (size_t i = 0; i < ELEMENTSOF(right); i++) {
