@@ -82,7 +82,9 @@ struct journal {
         bool writable;
         bool awaited;                   /* somebody waits until it is writable */
         uint64_t retry_delay;
-        bool full;                      /* the bound of pending was hit, and said so */
+        bool lacking;                   /* a record was dropped for want of memory, and not all were put again since */
+        bool lack_said;
+        bool putting_all;
         bool unsynced;                  /* something was committed that may not be on the disk yet */
         bool has_past;                  /* something was loaded, or committed since; as the database: see the invariant */
         bool lost;                      /* that is gone, and an empty database stands in its place; likewise */
@@ -400,17 +402,38 @@ static void pending_drop_whole(struct journal *journal)
         }
 }
 
-static void journal_reset(struct journal *journal)
+/* What is in memory anyway is bounded there. */
+static void put_all_again(struct journal *journal)
 {
         struct journal_watch *watch, *next;
 
-        journal->birth = JOURNAL_BEGUN;
-        journal->whole = false;
-        pending_drop_whole(journal);
+        journal->putting_all = true;
         for (watch = LIST_FIRST(&journal->watches); watch; watch = next) {
                 next = LIST_NEXT(watch, link);
                 watch->on_reset(watch->userdata);
         }
+        journal->putting_all = false;
+}
+
+/* False: there is no memory for it now either. */
+static bool make_up(struct journal *journal)
+{
+        if (!journal->lacking || !journal->writable)
+                return true;
+        journal->lacking = false;
+        put_all_again(journal);
+        if (!journal->lacking)
+                journal->lack_said = false;
+        return !journal->lacking;
+}
+
+static void journal_reset(struct journal *journal)
+{
+        journal->birth = JOURNAL_BEGUN;
+        journal->whole = false;
+        pending_drop_whole(journal);
+        journal->lacking = false;
+        put_all_again(journal);
         /* Until these are on the disk, nothing is remembered. */
         if (!TAILQ_EMPTY(&journal->pending))
                 (void)journal_sync(journal, NULL, NULL);
@@ -419,7 +442,7 @@ static void journal_reset(struct journal *journal)
 /* Also for a disk that refuses; but what cannot be read stays so until the next start. */
 static bool something_waits(const struct journal *journal)
 {
-        return (!TAILQ_EMPTY(&journal->pending) || journal->awaited) && journal->birth != JOURNAL_UNREAD;
+        return (!TAILQ_EMPTY(&journal->pending) || journal->awaited || journal->lacking) && journal->birth != JOURNAL_UNREAD;
 }
 
 /* A sync while it is not writable asks the disk, and nobody's memory. */
@@ -443,12 +466,14 @@ static void batch_land(struct batch *batch)
         journal_set_writable(journal, r);
         if (batch->reset || r < 0)
                 ops_return(journal, batch);
-        if (batch->reset) {
+        /* What is not there yet is to be put first. */
+        if (batch->reset || (r >= 0 && journal->lacking)) {
                 TAILQ_CONCAT(&batch->syncs, &journal->syncs, link);
                 TAILQ_CONCAT(&journal->syncs, &batch->syncs, link);
+        }
+        if (batch->reset)
                 journal_reset(journal);
-        } else if (r >= 0) {
-                journal->full = false;
+        else if (r >= 0) {
                 journal->unsynced = batch->durable ? false : journal->unsynced || !TAILQ_EMPTY(&batch->ops);
                 ops_free(&batch->ops);
         }
@@ -480,8 +505,12 @@ static void batch_start(struct journal *journal)
         int r = -ENOMEM;
 
         assert(!journal->flying);
+        if (!make_up(journal))
+                syncs_answer(journal, &journal->syncs, -ENOMEM);
         if (!has_work(journal)) {
                 syncs_answer(journal, &journal->syncs, 0);
+                if (journal->lacking)
+                        journal_schedule(journal);
                 journal_settle(journal);
                 return;
         }
@@ -581,14 +610,23 @@ static bool pending_make_room(struct journal *journal, size_t size)
         return journal->pending_size + size <= JOURNAL_PENDING_MAX;
 }
 
+static int journal_lacks(struct journal *journal, const char *why)
+{
+        if (!journal->lack_said)
+                log_error("journal: %s; records are being lost", why);
+        journal->lacking = journal->lack_said = true;
+        journal_schedule(journal);
+        return -ENOMEM;
+}
+
 /* extra: bytes behind the record. */
-static int op_new_sized(enum op_kind kind, size_t extra, struct op **ret)
+static int op_new_sized(struct journal *journal, enum op_kind kind, size_t extra, struct op **ret)
 {
         size_t size = sizeof(struct op) + op_types[kind].size + extra;
         struct op *op = calloc(1, size);
 
         if (!op)
-                return -ENOMEM;
+                return journal_lacks(journal, "out of memory");
         op->kind = kind;
         op->size = size;
         op->record = op + 1;
@@ -596,9 +634,9 @@ static int op_new_sized(enum op_kind kind, size_t extra, struct op **ret)
         return 0;
 }
 
-static int op_new(enum op_kind kind, struct op **ret)
+static int op_new(struct journal *journal, enum op_kind kind, struct op **ret)
 {
-        return op_new_sized(kind, 0, ret);
+        return op_new_sized(journal, kind, 0, ret);
 }
 
 /* Owns op. */
@@ -606,12 +644,9 @@ static int journal_put(struct journal *journal, struct op *op)
 {
         op->wall = loop_wall_clock(journal->loop);
         pending_supersede(journal, op);
-        if (!pending_make_room(journal, op->size)) {
-                if (!journal->full)
-                        log_error("journal: too much waits for a disk that takes nothing; records are being lost");
-                journal->full = true;
+        if (!journal->putting_all && !pending_make_room(journal, op->size)) {
                 free(op);
-                return -ENOMEM;
+                return journal_lacks(journal, "too much waits for a disk that takes nothing");
         }
         TAILQ_INSERT_TAIL(&journal->pending, op, link);
         journal->pending_size += op->size;
@@ -627,7 +662,7 @@ static void text_copy(char *to, size_t size, const char *from)
 int journal_put_camera(struct journal *journal, const struct camera_record *record)
 {
         struct op *op;
-        int r = op_new(OP_PUT_CAMERA, &op);
+        int r = op_new(journal, OP_PUT_CAMERA, &op);
 
         if (r < 0)
                 return r;
@@ -638,7 +673,7 @@ int journal_put_camera(struct journal *journal, const struct camera_record *reco
 int journal_delete_camera(struct journal *journal, const char *key)
 {
         struct op *op;
-        int r = op_new(OP_DELETE_CAMERA, &op);
+        int r = op_new(journal, OP_DELETE_CAMERA, &op);
 
         if (r < 0)
                 return r;
@@ -653,7 +688,7 @@ int journal_rename_camera(struct journal *journal, const char *old_key, const ch
 
         if (strcmp(old_key, new_key) == 0)
                 return 0;
-        r = op_new(OP_RENAME_CAMERA, &op);
+        r = op_new(journal, OP_RENAME_CAMERA, &op);
         if (r < 0)
                 return r;
         text_copy(op->rename->old, sizeof(op->rename->old), old_key);
@@ -664,7 +699,7 @@ int journal_rename_camera(struct journal *journal, const char *old_key, const ch
 int journal_put_update(struct journal *journal, const struct update_record *record)
 {
         struct op *op;
-        int r = op_new(OP_PUT_UPDATE, &op);
+        int r = op_new(journal, OP_PUT_UPDATE, &op);
 
         assert(record->n_images <= UPDATE_IMAGES_MAX);
         if (r < 0)
@@ -678,7 +713,7 @@ int journal_put_units(struct journal *journal, const char *update, const char *p
                       const struct unit_record *units)
 {
         struct op *op;
-        int r = op_new_sized(OP_PUT_UNITS, n * sizeof(*units), &op);
+        int r = op_new_sized(journal, OP_PUT_UNITS, n * sizeof(*units), &op);
 
         if (r < 0)
                 return r;
@@ -693,7 +728,7 @@ int journal_put_units(struct journal *journal, const char *update, const char *p
 int journal_put_firmware(struct journal *journal, const struct firmware_record *record)
 {
         struct op *op;
-        int r = op_new(OP_PUT_FIRMWARE, &op);
+        int r = op_new(journal, OP_PUT_FIRMWARE, &op);
 
         if (r < 0)
                 return r;
@@ -704,7 +739,7 @@ int journal_put_firmware(struct journal *journal, const struct firmware_record *
 int journal_delete_firmware(struct journal *journal, const struct digest *digest, const char *board, const char *partition)
 {
         struct op *op;
-        int r = op_new(OP_DELETE_FIRMWARE, &op);
+        int r = op_new(journal, OP_DELETE_FIRMWARE, &op);
 
         if (r < 0)
                 return r;
@@ -717,7 +752,7 @@ int journal_delete_firmware(struct journal *journal, const struct digest *digest
 int journal_put_saved(struct journal *journal, const struct saved_record *record)
 {
         struct op *op;
-        int r = op_new(OP_PUT_SAVED, &op);
+        int r = op_new(journal, OP_PUT_SAVED, &op);
 
         if (r < 0)
                 return r;
@@ -728,7 +763,7 @@ int journal_put_saved(struct journal *journal, const struct saved_record *record
 int journal_delete_saved(struct journal *journal, const char *camera, const struct digest *digest)
 {
         struct op *op;
-        int r = op_new(OP_DELETE_SAVED, &op);
+        int r = op_new(journal, OP_DELETE_SAVED, &op);
 
         if (r < 0)
                 return r;
@@ -740,7 +775,7 @@ int journal_delete_saved(struct journal *journal, const char *camera, const stru
 int journal_put_history(struct journal *journal, const char *camera, uint64_t wall, const char *event, const char *text)
 {
         struct op *op;
-        int r = op_new(OP_PUT_HISTORY, &op);
+        int r = op_new(journal, OP_PUT_HISTORY, &op);
 
         if (r < 0)
                 return r;
@@ -754,7 +789,7 @@ int journal_put_history(struct journal *journal, const char *camera, uint64_t wa
 int journal_put_whole(struct journal *journal)
 {
         struct op *op;
-        int r = op_new(OP_PUT_WHOLE, &op);
+        int r = op_new(journal, OP_PUT_WHOLE, &op);
 
         return r < 0 ? r : journal_put(journal, op);
 }

@@ -1442,6 +1442,40 @@ static void put_again(void *userdata)
         put_one_of_each(world->journal);
 }
 
+/* Whoever was told that it did not fit, and has it in memory, puts it again; until then nothing is said to be on the disk. */
+static void what_did_not_fit_is_put_again(void **state)
+{
+        struct world *world = *state;
+        struct journal_watch watch = { .on_reset = put_again, .userdata = world };
+        const struct memories *memory;
+        struct update_record first;
+        unsigned there = 0;
+        int r = 0;
+
+        world_start(world);
+        journal_watch(world->journal, &watch);
+        disk_set_full(true);
+        for (unsigned n = 2; n < 10000 && r == 0; n++) {
+                struct update_record record = update_n(n, "open");
+
+                r = journal_put_update(world->journal, &record);
+        }
+        assert_int_equal(r, -ENOMEM);
+        first = update_n(1, "open");
+        assert_int_equal(journal_put_update(world->journal, &first), -ENOMEM);
+        disk_set_full(false);
+        r = world_sync(world);
+        journal_unwatch(&watch);
+        assert_int_equal(r, 0);
+        memory = recall(world);
+        for (size_t i = 0; i < memory->n_updates; i++)
+                there += strcmp(memory->updates[i].id, first.id) == 0;
+        assert_int_equal(there, 1);
+        assert_int_equal(memory->n_saved, 1);
+        loop_advance(world->loop, 60 * SEC);
+        assert_int_equal(loop_next_due(world->loop), 0);
+}
+
 static void damage_while_running_is_survived(void **state)
 {
         struct world *world = *state;
@@ -1884,6 +1918,7 @@ int main(void)
                 CASE("/journal/removal-while-running-is-survived", removal_while_running_is_survived),
                 CASE("/journal/removal-seen-by-a-reader-is-survived", removal_seen_by_a_reader_is_survived),
                 CASE("/journal/sync-waits-for-what-a-reader-saw-lost", sync_waits_for_what_a_reader_saw_lost),
+                CASE("/journal/what-did-not-fit-is-put-again", what_did_not_fit_is_put_again),
                 CASE("/journal/what-is-put-again-is-on-the-disk-at-once", what_is_put_again_is_on_the_disk_at_once),
                 CASE("/journal/removal-in-the-first-run-is-survived", removal_in_the_first_run_is_survived),
                 CASE("/journal/torn-tail", torn_tail_is_cut),
