@@ -415,12 +415,12 @@ static void saved_drop(struct store *store, size_t i)
         free(record);
 }
 
-/* It is chosen no more; the file is kept for a person to look at. */
-static void blob_condemn(struct store *store, const struct digest *digest)
+/* It is chosen no more; the file is kept for a person to look at.  The same image on the other shelf may be sound: 0 if there is one. */
+static int blob_condemn(struct store *store, const struct digest *digest)
 {
         char path[PATH_MAX], aside[PATH_MAX], hex[DIGEST_HEX_SIZE];
+        enum shelf shelf = _SHELF_MAX, twin = _SHELF_MAX;
         struct stat st;
-        enum shelf shelf;
         int fd;
 
         digest_to_hex(digest, hex);
@@ -433,12 +433,19 @@ static void blob_condemn(struct store *store, const struct digest *digest)
                 log_error("store: %s/%s.bin is damaged on the disk; it was set aside (.damaged) and is not used", shelf_names[shelf],
                           hex);
         }
-        for (size_t i = store->n_firmware; i-- > 0;)
+        fd = blob_open(store->directory, digest, &twin, &st);
+        if (fd >= 0)
+                (void)close(fd);
+        /* (It may not be able to be set aside.) */
+        if (fd < 0 || twin == shelf)
+                twin = _SHELF_MAX;
+        for (size_t i = store->n_firmware; twin != SHELF_FIRMWARE && i-- > 0;)
                 if (digest_equal(&store->firmware[i]->digest, digest))
                         firmware_drop(store, i);
-        for (size_t i = store->n_saved; i-- > 0;)
+        for (size_t i = store->n_saved; twin != SHELF_SAVED && i-- > 0;)
                 if (digest_equal(&store->saved[i]->digest, digest))
                         saved_drop(store, i);
+        return twin == _SHELF_MAX ? -ENOENT : 0;
 }
 
 int store_blob(struct store *store, const struct digest *digest, struct blob **ret)
@@ -463,8 +470,8 @@ int store_blob(struct store *store, const struct digest *digest, struct blob **r
         checked = checked_of(digest, &st);
         if (!checked_find(store, &checked)) {
                 r = blob_check(fd, digest, &st);
-                if (r == -EBADMSG)
-                        blob_condemn(store, digest);
+                if (r == -EBADMSG && blob_condemn(store, digest) >= 0)
+                        return store_blob(store, digest, ret);
                 if (r < 0)
                         return r;
                 /* Without memory for that it is checked once more another time. */
@@ -498,8 +505,8 @@ static void fetch_done(void *data)
 
         if (!store->closed && r >= 0)
                 r = checked_remember(store, &fetch->checked);
-        if (!store->closed && r == -EBADMSG)
-                blob_condemn(store, &fetch->digest);
+        if (!store->closed && r == -EBADMSG && blob_condemn(store, &fetch->digest) >= 0)
+                r = 0;
         while ((waiter = TAILQ_FIRST(&fetch->waiters))) {
                 struct blob *blob = NULL;
                 int error = r;

@@ -442,6 +442,28 @@ static void damaged_blob_is_not_used(void **state)
         assert_int_equal(get(world, 1, 5000), 0);
 }
 
+/* One image may be somebody's firmware, and what was saved from a camera. */
+static void damage_leaves_the_other_shelf(void **state)
+{
+        for (unsigned turn = 0; turn < 2; turn++) {
+                struct world *world = *state;
+                unsigned n = 1 + turn;
+
+                assert_int_equal(add(world, "OPENMV3", "5.0.0", n, 5000), 0);
+                assert_int_equal(save(world, "CAMERA", n, 5000), 0);
+                assert_true(exists(blob_path(world, "saved", n, 5000, "")));
+                damage(blob_path(world, "firmware", n, 5000, ""));
+                assert_int_equal(turn == 0 ? get(world, n, 5000) : fetch(world, n, 5000), 0);
+                assert_int_equal(store_count(world->store), 0);
+                assert_non_null(store_saved(world->store, "CAMERA", "FIRMWARE"));
+                damage(blob_path(world, "saved", n, 5000, ""));
+                world_restart(world);
+                assert_int_equal(get(world, n, 5000), -EBADMSG);
+                assert_true(exists(blob_path(world, "saved", n, 5000, ".damaged")));
+                assert_null(store_saved(world->store, "CAMERA", "FIRMWARE"));
+        }
+}
+
 static void damage_after_the_first_check_is_seen(void **state)
 {
         struct world *world = *state;
@@ -1237,6 +1259,7 @@ int main(void)
                 CASE("/store/end-while-adding-leaves-nothing-behind", end_while_adding_leaves_nothing_behind),
                 CASE("/store/damaged-blob-is-not-used", damaged_blob_is_not_used),
                 CASE("/store/damage-after-the-first-check-is-seen", damage_after_the_first_check_is_seen),
+                CASE("/store/damage-leaves-the-other-shelf", damage_leaves_the_other_shelf),
                 CASE("/store/adding-mends-a-damaged-blob", adding_mends_a_damaged_blob),
                 CASE("/store/fetched-blob-is-checked-elsewhere", fetched_blob_is_checked_elsewhere),
                 CASE("/store/missing-blob-is-dropped", missing_blob_is_dropped),
