@@ -132,10 +132,9 @@ static const struct partition *partition_of(const struct camera *camera, const c
 /* The block of zeros that empties a file system, as the IDE sends it. */
 static bool is_erased_filesystem(const struct camera *camera, const struct update_image_record *image)
 {
-        static const uint8_t zeros[FILESYSTEM_ZEROS];
         struct digest digest;
 
-        digest_of(zeros, sizeof(zeros), &digest);
+        digest_of(session_zeros, sizeof(session_zeros), &digest);
         return digest_equal(&digest, &image->digest) && strcmp(camera->board->filesystem_erase, image->partition) == 0;
 }
 

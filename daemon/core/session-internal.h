@@ -150,7 +150,6 @@ void session_decide(struct session *s);
 void session_decide_again(struct session *s);
 
 /* session-survey.c */
-extern const uint8_t session_zeros[FILESYSTEM_ZEROS];
 void session_survey_next_target(struct session *s);
 void session_survey_again(struct session *s);
 int session_add_target(struct session *s, const struct partition *partition, uint8_t alt, struct blob *wanted_blob,
