@@ -3,40 +3,79 @@
  * Conditions on cameras.  A name that fits no camera or several holds nothing.
  */
 
-#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "client/condition.h"
 #include "client/describe.h"
 #include "client/name.h"
+#include "client/words.h"
 
-int condition_parse(const char *text, struct condition *ret)
+/* What may stand behind each; NULL: anything. */
+static const struct {
+        const char *name, *kind;
+        const char *const *words;
+} subjects[] = {
+        [CONDITION_STATE] = { "state", "state", words_states },
+        [CONDITION_MODE] = { "mode", "mode", words_modes },
+        [CONDITION_FIRMWARE] = { "firmware", "version", NULL },
+        [CONDITION_DIAGNOSIS] = { "diagnosis", "diagnosis", words_diagnoses },
+        [CONDITION_UPDATE] = { "update", "result of an update", words_updates },
+};
+
+static bool value_fits(enum condition_subject subject, const char *value)
 {
-        static const struct { const char *name; enum condition_subject subject; } subjects[] = {
-                { "state", CONDITION_STATE }, { "mode", CONDITION_MODE }, { "firmware", CONDITION_FIRMWARE },
-                { "diagnosis", CONDITION_DIAGNOSIS }, { "update", CONDITION_UPDATE },
-        };
-        static const char *const ends[] = { "ended", "open", "done", "failed", "refused", "cancelled", "not-seen" };
+        if (!subjects[subject].words)
+                return *value != '\0';
+        /* Nothing is wrong. */
+        return (subject == CONDITION_DIAGNOSIS && *value == '\0') || words_have(subjects[subject].words, value);
+}
+
+/* What it may be instead: the subject that has such a word, else all words of this one. */
+static char *instead(const struct client *client, enum condition_subject subject, const char *value, const char *also)
+{
+        char *text = NULL;
+        size_t size;
+        FILE *f = open_memstream(&text, &size);
+
+        if (!f)
+                return NULL;
+        for (size_t i = 0; i < ELEMENTSOF(subjects); i++)
+                if (subjects[i].words && words_have(subjects[i].words, value)) {
+                        (void)fprintf(f, "Say %s=%s.", subjects[i].name, value);
+                        return fclose(f) == 0 ? text : (free(text), NULL);
+                }
+        (void)fprintf(f, "There are: %s%s", also, *also ? ", " : "");
+        for (const char *const *word = subjects[subject].words; word && *word; word++)
+                (void)fprintf(f, "%s%s", *word, word[1] ? ", " : ".");
+        if (client->host)
+                (void)fprintf(f, " If the daemon of %s knows more: ssh %s camrescue %s ...", client->host, client->host, client->verb);
+        return fclose(f) == 0 ? text : (free(text), NULL);
+}
+
+enum exit_code condition_parse(const struct client *client, const char *text, const char *also, struct condition *ret)
+{
         const char *equals = strchr(text, '=');
+        _cleanup_free_ char *words = NULL;
 
         *ret = (struct condition){ .subject = CONDITION_STATE, .value = equals ? equals + 1 : text };
-        if (*ret->value == '\0' && (!equals || strncmp(text, "diagnosis=", 10) != 0))
-                return -EINVAL;
-        if (!equals)
-                return 0;
-        for (size_t i = 0; i < ELEMENTSOF(subjects); i++) {
-                if (strlen(subjects[i].name) != (size_t)(equals - text) ||
-                    strncmp(subjects[i].name, text, (size_t)(equals - text)) != 0)
-                        continue;
-                ret->subject = subjects[i].subject;
-                if (ret->subject != CONDITION_UPDATE)
-                        return 0;
-                for (size_t j = 0; j < ELEMENTSOF(ends); j++)
-                        if (strcmp(ends[j], ret->value) == 0)
-                                return 0;
-                return -EINVAL;
+        if (equals) {
+                size_t i = 0;
+
+                while (i < ELEMENTSOF(subjects) && (strlen(subjects[i].name) != (size_t)(equals - text) ||
+                                                    strncmp(subjects[i].name, text, (size_t)(equals - text)) != 0))
+                        i++;
+                if (i == ELEMENTSOF(subjects))
+                        return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is nothing to wait for: see camrescue %s --help.", text, client->verb);
+                ret->subject = (enum condition_subject)i;
         }
-        return -EINVAL;
+        if (value_fits(ret->subject, ret->value))
+                return EXIT_DONE;
+        if (!subjects[ret->subject].words)
+                return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" names no %s.", text, subjects[ret->subject].kind);
+        words = instead(client, ret->subject, ret->value, equals ? "" : also);
+        return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no %s. %s", ret->value, subjects[ret->subject].kind, words ? words : "");
 }
 
 static bool update_holds(const struct condition *condition, const struct update *update)

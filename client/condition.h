@@ -16,8 +16,9 @@ struct condition {
         const char *value;              /* points into the text that was parsed */
 };
 
-/* "SUBJECT=VALUE", or a state alone.  -EINVAL. */
-int condition_parse(const char *text, struct condition *ret);
+/* "SUBJECT=VALUE", or a state alone.  EXIT_DONE, or EXIT_WRONG_USAGE, also for a word that no camera's property ever is (words.h): one
+ * would wait for ever; reported.  also: what the verb takes besides a state. */
+enum exit_code condition_parse(const struct client *client, const char *text, const char *also, struct condition *ret);
 bool condition_holds(const struct condition *condition, struct bus *bus, const struct camera *camera);
 /* Of each camera named; without a name, of all that are attached (at least one), or of all for mode=absent.  Names are looked up each
  * time: a camera may come later, move, or turn out to be one that was known by its id. */

@@ -26,7 +26,7 @@ struct wait {
 };
 
 /* "runtime" for "mode=runtime", and what is no condition of one moment. */
-static int parse_for(struct wait *wait, const char *text)
+static enum exit_code parse_for(struct wait *wait, const char *text)
 {
         static const struct { const char *word, *condition; } words[] = {
                 { "runtime", "mode=runtime" }, { "bootloader", "mode=bootloader" }, { "rom-dfu", "mode=rom-dfu" },
@@ -35,11 +35,11 @@ static int parse_for(struct wait *wait, const char *text)
         wait->for_done = strcmp(text, "done") == 0;
         wait->for_absent = strcmp(text, "absent") == 0;
         if (wait->for_done || wait->for_absent)
-                return 0;
+                return EXIT_DONE;
         for (size_t i = 0; i < ELEMENTSOF(words); i++)
                 if (strcmp(words[i].word, text) == 0)
-                        return condition_parse(words[i].condition, &wait->condition);
-        return condition_parse(text, &wait->condition);
+                        text = words[i].condition;
+        return condition_parse(wait->client, text, "runtime, bootloader, rom-dfu, done", &wait->condition);
 }
 
 static void finish(struct wait *wait, enum exit_code code)
@@ -209,16 +209,15 @@ enum exit_code verb_wait(struct client *client, int argc, char **argv)
         _cleanup_(bus_freep) struct bus *bus = NULL;
         struct wait wait = { .client = client };
         unsigned long long timeout = 0;
-        bool has_timeout = false, has_for = false;
+        bool has_timeout = false;
+        const char *what = NULL;
         enum exit_code code;
         int option, r;
 
         while ((option = getopt_long(argc, argv, ":", options, NULL)) >= 0) {
                 switch (option) {
                 case FOR:
-                        if (parse_for(&wait, optarg) < 0)
-                                return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is nothing to wait for: see camrescue wait --help.", optarg);
-                        has_for = true;
+                        what = optarg;
                         break;
                 case TIMEOUT:
                         if (parse_seconds(optarg, &timeout) < 0)
@@ -230,8 +229,11 @@ enum exit_code verb_wait(struct client *client, int argc, char **argv)
                                 return code;
                 }
         }
-        if (optind == argc || !has_for)
+        if (optind == argc || !what)
                 return client_fail(client, EXIT_WRONG_USAGE, "Name cameras, and say --for what: see camrescue wait --help.");
+        code = parse_for(&wait, what);
+        if (code != EXIT_DONE)
+                return code;
         code = bus_open(client, /* watch= */ true, &bus);
         if (code != EXIT_DONE)
                 return code;

@@ -302,6 +302,7 @@ enum exit_code verb_watch(struct client *client, int argc, char **argv)
         struct watch watch = { .client = client };
         unsigned long long timeout = 0;
         bool has_timeout = false;
+        const char *until = NULL;
         const struct camera *camera;
         enum exit_code code;
         int option;
@@ -309,9 +310,7 @@ enum exit_code verb_watch(struct client *client, int argc, char **argv)
         while ((option = getopt_long(argc, argv, ":", options, NULL)) >= 0) {
                 switch (option) {
                 case UNTIL:
-                        if (condition_parse(optarg, &watch.until) < 0)
-                                return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no condition: see camrescue watch --help.", optarg);
-                        watch.has_until = true;
+                        until = optarg;
                         break;
                 case TIMEOUT:
                         if (parse_seconds(optarg, &timeout) < 0)
@@ -322,6 +321,12 @@ enum exit_code verb_watch(struct client *client, int argc, char **argv)
                         if (client_common_option(client, option, &code) > 0)
                                 return code;
                 }
+        }
+        if (until) {
+                code = condition_parse(client, until, "", &watch.until);
+                if (code != EXIT_DONE)
+                        return code;
+                watch.has_until = true;
         }
         code = bus_open(client, /* watch= */ true, &bus);
         if (code != EXIT_DONE)
