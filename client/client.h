@@ -67,8 +67,9 @@ enum {
 
 /* For what getopt_long() returned and the verb does not know.  0: taken, go on; 1: help was printed, end with *ret; also 1 on an error, reported. */
 int client_common_option(struct client *client, int option, enum exit_code *ret);
-/* "2.5" -> microseconds.  -EINVAL. */
-int parse_seconds(const char *text, unsigned long long *ret_usec);
+/* "2.5" -> microseconds.  EXIT_DONE, or EXIT_WRONG_USAGE: no number of seconds in this range, reported. */
+enum exit_code client_seconds(const struct client *client, const char *text, double least, double most, unsigned long long *ret_usec);
+#define WAIT_SECONDS_MAX 1e9            /* for how long anybody waits: it fits a clock in microseconds */
 /* Files are given to the daemon as descriptors, which do not pass over ssh.  EXIT_DONE without --host; else EXIT_REFUSED, reported:
  * the command that does it there. */
 enum exit_code client_needs_descriptors(const struct client *client, const char *command);

@@ -30,6 +30,7 @@
 #define PAGE_MAX ((size_t)4 << 20)
 #define PAGE_SECONDS 60
 #define ARCHIVE_SECONDS 900
+#define ARCHIVE_SECONDS_MAX 86400
 #define VERSIONS_MAX 12
 #define DIGEST_TEXT (7 + 64 + 1)                /* "sha256:..." */
 
@@ -291,8 +292,9 @@ enum exit_code verb_firmware_fetch(struct client *client, int argc, char **argv)
                         from = optarg;
                         break;
                 case TIMEOUT:
-                        if (parse_seconds(optarg, &timeout) < 0 || timeout < 1000000 || timeout > UINT64_C(86400000000))
-                                return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no number of seconds to load for.", optarg);
+                        code = client_seconds(client, optarg, 1, ARCHIVE_SECONDS_MAX, &timeout);
+                        if (code != EXIT_DONE)
+                                return code;
                         fetch.seconds = (unsigned)(timeout / 1000000);
                         break;
                 case ACCEPT_CHANGE:

@@ -146,10 +146,9 @@ int follow_option(struct client *client, int option, struct follow_options *opti
                 options->no_wait = true;
                 break;
         case FOLLOW_OPTION_TIMEOUT:
-                if (parse_seconds(optarg, &options->timeout) < 0) {
-                        *ret = client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no number of seconds.", optarg);
+                *ret = client_seconds(client, optarg, 0, WAIT_SECONDS_MAX, &options->timeout);
+                if (*ret != EXIT_DONE)
                         return 1;
-                }
                 options->has_timeout = true;
                 break;
         default:

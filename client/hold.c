@@ -14,6 +14,10 @@
 #include "client/describe.h"
 #include "client/json.h"
 
+/* The daemon's limits are 1 microsecond and a day (daemon/core/hold.h). */
+#define HOLD_SECONDS_MIN 0.001
+#define HOLD_SECONDS_MAX 86400
+
 /* Microseconds; 0: the daemon's own. */
 static int new_hold(struct bus *bus, const struct camera *camera, uint64_t timeout, sd_bus_message **ret)
 {
@@ -50,8 +54,9 @@ enum exit_code verb_hold(struct client *client, int argc, char **argv)
 
         while ((option = getopt_long(argc, argv, ":", options, NULL)) >= 0)
                 if (option == TIMEOUT) {
-                        if (parse_seconds(optarg, &timeout) < 0 || timeout == 0)
-                                return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no time in seconds.", optarg);
+                        code = client_seconds(client, optarg, HOLD_SECONDS_MIN, HOLD_SECONDS_MAX, &timeout);
+                        if (code != EXIT_DONE)
+                                return code;
                 } else if (client_common_option(client, option, &code) > 0)
                         return code;
         if (argc - optind != 1)

@@ -272,17 +272,17 @@ enum exit_code client_ask(const struct client *client, bool yes, const char *que
         return agreed ? EXIT_DONE : client_fail(client, EXIT_REFUSED, "Nothing was done.");
 }
 
-int parse_seconds(const char *text, unsigned long long *ret_usec)
+enum exit_code client_seconds(const struct client *client, const char *text, double least, double most, unsigned long long *ret_usec)
 {
         char *end;
         double seconds;
 
         errno = 0;
         seconds = strtod(text, &end);
-        if (errno != 0 || end == text || *end != '\0' || !(seconds >= 0) || seconds > 1e9)
-                return -EINVAL;
+        if (errno != 0 || end == text || *end != '\0' || !(seconds >= least && seconds <= most))
+                return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no number of seconds from %g to %.0f.", text, least, most);
         *ret_usec = (unsigned long long)(seconds * 1e6);
-        return 0;
+        return EXIT_DONE;
 }
 
 static const struct verb *verb_find(const char *name)

@@ -313,8 +313,9 @@ enum exit_code verb_watch(struct client *client, int argc, char **argv)
                         until = optarg;
                         break;
                 case TIMEOUT:
-                        if (parse_seconds(optarg, &timeout) < 0)
-                                return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is no number of seconds.", optarg);
+                        code = client_seconds(client, optarg, 0, WAIT_SECONDS_MAX, &timeout);
+                        if (code != EXIT_DONE)
+                                return code;
                         has_timeout = true;
                         break;
                 default:
