@@ -182,6 +182,19 @@ static enum exit_code upload_for_cameras(const struct client *client, struct bus
         return upload_one(client, bus, file, board, ret_id);
 }
 
+/* The daemon refuses that as well, but knows no names. */
+static enum exit_code check_once(const struct client *client, const struct camera *const *cameras, char *const *names, size_t last)
+{
+        for (size_t i = 0; i < last; i++) {
+                if (cameras[i] != cameras[last])
+                        continue;
+                if (strcmp(names[i], names[last]) == 0)
+                        return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" is named twice.", names[last]);
+                return client_fail(client, EXIT_WRONG_USAGE, "\"%s\" and \"%s\" are the same camera.", names[i], names[last]);
+        }
+        return EXIT_DONE;
+}
+
 enum exit_code verb_update(struct client *client, int argc, char **argv)
 {
         enum { ALL = FOLLOW_OPTION_NEXT, FIRMWARE, ROMFS, ERASE_FILESYSTEM, REPLACE_UNKNOWN, DRY_RUN };
@@ -246,6 +259,8 @@ enum exit_code verb_update(struct client *client, int argc, char **argv)
                 return client_fail(client, EXIT_FAILED, "Out of memory.");
         for (size_t i = 0; i < n; i++) {
                 code = camera_named(client, bus, argv[optind + (int)i], &cameras[i]);
+                if (code == EXIT_DONE)
+                        code = check_once(client, cameras, argv + optind, i);
                 if (code != EXIT_DONE)
                         return code;
         }
