@@ -43,6 +43,8 @@ struct client {
 
 /* Says why, once: a sentence on stderr, or {"error": ...} on stdout with --json.  Returns code, for "return client_fail(...)". */
 enum exit_code client_fail(const struct client *client, enum exit_code code, const char *format, ...) _printf_(3, 4);
+/* EXIT_NO_CAMERA, of an image or release: "no-image" in JSON. */
+enum exit_code client_fail_image(const struct client *client, const char *format, ...) _printf_(2, 3);
 /* A remark for a person, on stderr; nothing with --json. */
 void client_note(const struct client *client, const char *format, ...) _printf_(2, 3);
 /* Asks on the terminal.  yes: no need to ask.  EXIT_DONE: go on; EXIT_REFUSED: answered no, or there is nobody to ask (reported). */

@@ -220,8 +220,8 @@ static enum exit_code get_archive(struct fetch *fetch, struct download *archive)
         if (r != -ENOENT)
                 return client_fail(fetch->client, EXIT_FAILED, "Cannot fetch %s: %s. Nothing was imported.", fetch->url, archive->error);
         list_versions(fetch, versions, sizeof(versions));
-        return client_fail(fetch->client, EXIT_NO_CAMERA, "There is no release %s at %s. %s%s%s", fetch->version, fetch->base,
-                           *versions ? "There are " : "See ", *versions ? versions : fetch->base, *versions ? "." : "/releases");
+        return client_fail_image(fetch->client, "There is no release %s at %s. %s%s%s", fetch->version, fetch->base,
+                                 *versions ? "There are " : "See ", *versions ? versions : fetch->base, *versions ? "." : "/releases");
 }
 
 static enum exit_code import(struct fetch *fetch, struct bus *bus, const struct download *archive)

@@ -25,7 +25,7 @@ static enum exit_code find(const struct client *client, const struct firmware_li
         const char *wanted = digits(name), *found = NULL;
 
         if (strlen(wanted) < ID_MIN)
-                return client_fail(client, EXIT_NO_CAMERA, "\"%s\" is too short for an id: see camrescue firmware list.", name);
+                return client_fail_image(client, "\"%s\" is too short for an id: see camrescue firmware list.", name);
         for (size_t i = 0; i < list->n; i++) {
                 const char *id = list->items[i]->id;
 
@@ -33,11 +33,11 @@ static enum exit_code find(const struct client *client, const struct firmware_li
                         continue;
                 /* One image may stand in the list for several boards. */
                 if (found && strcmp(found, id) != 0)
-                        return client_fail(client, EXIT_NO_CAMERA, "\"%s\" fits several images: see camrescue firmware list.", name);
+                        return client_fail_image(client, "\"%s\" fits several images: see camrescue firmware list.", name);
                 found = id;
         }
         if (!found)
-                return client_fail(client, EXIT_NO_CAMERA, "No image \"%s\" in the store: see camrescue firmware list.", name);
+                return client_fail_image(client, "No image \"%s\" in the store: see camrescue firmware list.", name);
         *ret = found;
         return EXIT_DONE;
 }
@@ -45,6 +45,7 @@ static enum exit_code find(const struct client *client, const struct firmware_li
 static enum exit_code remove_one(const struct client *client, struct bus *bus, const char *id)
 {
         _cleanup_(sd_bus_message_unrefp) sd_bus_message *call = NULL, *reply = NULL;
+        _cleanup_(sd_bus_error_free) sd_bus_error error = SD_BUS_ERROR_NULL;
         enum exit_code code;
         int r;
 
@@ -53,9 +54,11 @@ static enum exit_code remove_one(const struct client *client, struct bus *bus, c
                 r = sd_bus_message_append_basic(call, 's', id);
         if (r < 0)
                 return client_fail(client, EXIT_FAILED, "Cannot ask the daemon: %s.", strerror(-r));
-        code = bus_call_or_fail(client, bus, call, &reply);
+        code = bus_call(bus, call, &error, &reply);
+        if (code == EXIT_NO_CAMERA)             /* somebody else has just removed it */
+                return client_fail_image(client, "No image \"%s\" in the store any more.", id);
         if (code != EXIT_DONE)
-                return code;
+                return bus_report_error(client, &error, 0);
         if (client->json)
                 return json_print_line(json_pack("{ss ss}", "event", "removed", "id", id));
         (void)printf("removed %s\n", id);

@@ -125,9 +125,9 @@ json_t *json_of_camera(const struct camera *camera, const struct update *update)
                          "inhibited", (int)camera->inhibited);
 }
 
-json_t *json_of_error(enum exit_code code, const char *message)
+json_t *json_of_error(enum exit_code code, const char *name, const char *message)
 {
-        return json_pack("{s{ss so} si}", "error", "code", exit_code_name(code), "message", json_text(message), "exit", (int)code);
+        return json_pack("{s{ss so} si}", "error", "code", name, "message", json_text(message), "exit", (int)code);
 }
 
 static enum exit_code print(json_t *json, size_t flags)

@@ -43,7 +43,7 @@ json_t *json_text(const char *text);
 json_t *json_time(uint64_t usec);
 json_t *json_of_update(const struct update *update);            /* NULL: null */
 json_t *json_of_camera(const struct camera *camera, const struct update *update);
-json_t *json_of_error(enum exit_code code, const char *message);
+json_t *json_of_error(enum exit_code code, const char *name, const char *message);
 
 /* One document, for people too; steals json.  EXIT_DONE, or EXIT_FAILED when it cannot be written. */
 enum exit_code json_print(json_t *json);

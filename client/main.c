@@ -225,18 +225,35 @@ static char *sentence(const struct client *client, const char *format, va_list a
         return text_clean(text, client->out.utf8);
 }
 
+static enum exit_code fail(const struct client *client, enum exit_code code, const char *name, const char *format, va_list ap)
+{
+        _cleanup_free_ char *text = sentence(client, format, ap);
+
+        if (client->json)
+                (void)json_print_line(json_of_error(code, name, text ? text : "Out of memory."));
+        else
+                (void)fprintf(stderr, "camrescue: %s\n", text ? text : "Out of memory.");
+        return code;
+}
+
 enum exit_code client_fail(const struct client *client, enum exit_code code, const char *format, ...)
 {
-        _cleanup_free_ char *text = NULL;
         va_list ap;
 
         va_start(ap, format);
-        text = sentence(client, format, ap);
+        code = fail(client, code, exit_code_name(code), format, ap);
         va_end(ap);
-        if (client->json)
-                (void)json_print_line(json_of_error(code, text ? text : "Out of memory."));
-        else
-                (void)fprintf(stderr, "camrescue: %s\n", text ? text : "Out of memory.");
+        return code;
+}
+
+enum exit_code client_fail_image(const struct client *client, const char *format, ...)
+{
+        enum exit_code code;
+        va_list ap;
+
+        va_start(ap, format);
+        code = fail(client, EXIT_NO_CAMERA, "no-image", format, ap);
+        va_end(ap);
         return code;
 }
 
