@@ -114,6 +114,28 @@ char *update_pace(const struct update *update, bool with_speed)
         return format("%s%s%s%s", speed, *speed && *left ? ", " : "", left, *left ? " left" : "");
 }
 
+void update_sum_add(struct update_sum *sum, const struct update *update)
+{
+        if (strcmp(update->step, "waiting") == 0)
+                sum->waiting++;
+        else
+                sum->working++;
+        sum->speed += update->speed;
+        sum->left = MAX(sum->left, bus_update_left(update));
+}
+
+char *update_sum_text(const struct update_sum *sum, const char *begin)
+{
+        char speed[RATE_TEXT_SIZE], left[RATE_TEXT_SIZE] = "", waiting[40] = "";
+
+        (void)rate_speed_text(sum->speed, speed);
+        if (sum->working > 0)
+                (void)rate_left_text(sum->left, left);
+        if (sum->waiting > 0)
+                (void)snprintf(waiting, sizeof(waiting), ", %zu waiting", sum->waiting);
+        return format("%s%s%s%s%s%s%s", begin, waiting, *speed ? ", " : "", speed, *left ? ", " : "", left, *left ? " left" : "");
+}
+
 static bool ends_sentence(const char *text)
 {
         return *text && strchr(".!?", text[strlen(text) - 1]) != NULL;

@@ -21,6 +21,14 @@ const char *camera_board(const struct camera *camera);
 char *camera_doing(const struct camera *camera, const struct update *update, unsigned grain);
 /* "105 KiB/s, 12 s left"; with_speed false: "12 s left".  "" unknown. */
 char *update_pace(const struct update *update, bool with_speed);
+/* Several together: how many, how fast, and how long, which is as long as the one that takes longest. */
+struct update_sum {
+        size_t working, waiting;
+        uint64_t speed, left;
+};
+void update_sum_add(struct update_sum *sum, const struct update *update);
+/* "3 updating, 1 waiting, 522 KiB/s, 7 s left"; begin: what stands first. */
+char *update_sum_text(const struct update_sum *sum, const char *begin);
 /* What is wrong and what a person should do, "" if nothing. */
 char *camera_advice(const struct camera *camera, const struct update *update);
 enum style camera_style(const struct camera *camera, const struct update *update);

@@ -170,7 +170,7 @@ struct follower {
         sd_event_source *grace;
         uint64_t *waiting_since;        /* per item; 0: its camera is being worked on */
         char **printed;                 /* per item: its last plain line */
-        char remark[192];                /* below many cameras: how far they are together */
+        char *remark;                   /* below many cameras: how far they are together */
         bool finished;
         enum exit_code stop;            /* why it was broken off; EXIT_DONE: it was not */
 };
@@ -203,12 +203,12 @@ static void break_off(struct follower *f, enum exit_code code)
         (void)sd_event_exit(bus_event(f->bus), 0);
 }
 
-/* Of many, one wants to know how many there are yet, and how long it will take: as long as the one that takes longest. */
+/* Of many, one wants to know how many there are yet, and how long it will take. */
 static void sum_up(struct follower *f)
 {
-        size_t n = 0, ended = 0, waiting = 0, working = 0;
-        uint64_t speed = 0, left = 0;
-        char speed_text[RATE_TEXT_SIZE], left_text[RATE_TEXT_SIZE], waiting_text[40] = "";
+        struct update_sum sum = { .working = 0 };
+        size_t n = 0, ended = 0;
+        char begin[64];
 
         for (size_t i = 0; i < f->plan->n; i++) {
                 const struct plan_item *item = &f->plan->items[i];
@@ -216,24 +216,14 @@ static void sum_up(struct follower *f)
 
                 n += item->waited_for;
                 ended += item->waited_for && item->ended;
-                if (!update)
-                        continue;
-                if (strcmp(update->step, "waiting") == 0)
-                        waiting++;
-                else
-                        working++;
-                speed += update->speed;
-                left = MAX(left, bus_update_left(update));
+                if (update)
+                        update_sum_add(&sum, update);
         }
         if (n < 2)
                 return;
-        (void)rate_speed_text(speed, speed_text);
-        (void)rate_left_text(left, left_text);
-        if (waiting > 0)
-                (void)snprintf(waiting_text, sizeof(waiting_text), ", %zu waiting", waiting);
-        (void)snprintf(f->remark, sizeof(f->remark), "%zu of %zu ended%s%s%s%s%s%s", ended, n, waiting_text, *speed_text ? ", " : "",
-                       speed_text, working > 0 && *left_text ? ", " : "", working > 0 ? left_text : "",
-                       working > 0 && *left_text ? " left" : "");
+        (void)snprintf(begin, sizeof(begin), "%zu of %zu ended", ended, n);
+        free(f->remark);
+        f->remark = update_sum_text(&sum, begin);
         f->view.remark = f->remark;
 }
 
@@ -474,6 +464,7 @@ static int follower_start(struct follower *f, const struct follow_options *optio
         }
         if (!f->client->json && f->client->out.moves) {
                 (void)putchar('\n');            /* below the plan */
+                sum_up(f);
                 return view_begin(&f->view, f->client, f->bus, list_cameras, f);
         }
         return 0;
@@ -549,6 +540,7 @@ static void follower_done(struct follower *f)
         }
         free(f->printed);
         free(f->waiting_since);
+        free(f->remark);
 }
 
 static enum exit_code await_ends(struct follower *f, const struct follow_options *options)
@@ -561,6 +553,7 @@ static enum exit_code await_ends(struct follower *f, const struct follow_options
         if (r < 0) {
                 free(f->waiting_since);
                 free(f->printed);
+                free(f->remark);
                 return client_fail(f->client, EXIT_FAILED, "Cannot wait: %s. The update goes on in the daemon.", strerror(-r));
         }
         bus_observe(f->bus, on_news, f);

@@ -73,6 +73,11 @@ static size_t add_notes(const struct terminal *terminal, const struct camera *ca
         return n;
 }
 
+static bool has_room_for_speed(size_t room)
+{
+        return room >= BAR_MAX + BAR_TEXT + BAR_LEFT + BAR_SPEED;
+}
+
 static void tail(FILE *f, const struct terminal *terminal, const struct camera *camera, const struct update *update, size_t room)
 {
         _cleanup_free_ char *doing = camera_doing(camera, update, 1);
@@ -83,7 +88,7 @@ static void tail(FILE *f, const struct terminal *terminal, const struct camera *
                 return;
         if (moving && room >= BAR_MIN + BAR_TEXT) {
                 bool with_left = room >= BAR_MIN + BAR_TEXT + BAR_LEFT;
-                bool with_speed = room >= BAR_MAX + BAR_TEXT + BAR_LEFT + BAR_SPEED;
+                bool with_speed = has_room_for_speed(room);
                 size_t beside = BAR_TEXT + (with_left ? BAR_LEFT : 0) + (with_speed ? BAR_SPEED : 0);
                 unsigned width = (unsigned)MIN(room - beside, (size_t)BAR_MAX);
                 _cleanup_free_ char *pace = update_pace(update, with_speed);
@@ -106,11 +111,16 @@ static void tail(FILE *f, const struct terminal *terminal, const struct camera *
                 (void)fputs(cut, f);
 }
 
+/* The columns before the tail. */
+static size_t columns_used(const struct widths *widths)
+{
+        return widths->place + widths->board + widths->state + 6 + (widths->mode ? widths->mode + 2 : 0) + (widths->label ? widths->label + 2 : 0);
+}
+
 static char *camera_line(const struct terminal *terminal, const struct camera *camera, const struct update *update,
                          const struct widths *widths)
 {
-        size_t used = widths->place + widths->board + widths->state + 6 + (widths->mode ? widths->mode + 2 : 0) +
-                      (widths->label ? widths->label + 2 : 0), size;
+        size_t used = columns_used(widths), size;
         char *line = NULL, port[48];
         FILE *f = open_memstream(&line, &size);
 
@@ -168,12 +178,35 @@ static size_t make_room(char **lines, size_t n_cameras, size_t n, size_t room)
         return shown + 1 + n_notes;
 }
 
+/* How fast all are together; of one, where its own line has no room for that.  NULL: there is nothing to say. */
+static char *sum_up(const struct view *view, const struct camera *const *cameras, size_t n, const struct widths *widths)
+{
+        struct update_sum sum = { .working = 0 };
+        size_t used = columns_used(widths) + 1;
+        char begin[40];
+
+        for (size_t i = 0; i < n; i++) {
+                const struct update *update = bus_camera_update(view->bus, cameras[i]);
+
+                if (update_is_open(update))
+                        update_sum_add(&sum, update);
+        }
+        if (sum.working == 0 || (sum.working == 1 && (sum.speed == 0 || (used < view->client->out.columns &&
+                                                                        has_room_for_speed(view->client->out.columns - used)))))
+                return NULL;
+        (void)snprintf(begin, sizeof(begin), "%zu updating", sum.working);
+        return update_sum_text(&sum, begin);
+}
+
 static void draw(struct view *view)
 {
         const struct terminal *terminal = &view->client->out;
         size_t max = bus_camera_count(view->bus), max_lines = max + terminal->rows + 2, n, n_cameras, room, rows;
         _cleanup_free_ const struct camera **cameras = calloc(max + 1, sizeof(*cameras));
-        _cleanup_free_ char **lines = calloc(max_lines, sizeof(*lines));
+        _cleanup_free_ char **lines = calloc(max_lines + 1, sizeof(*lines));
+        _cleanup_free_ char *sum = NULL;
+        const char *remark = view->remark;
+        bool has_notes;
         struct widths widths = { .place = 4, .board = 5, .state = 5 };
         char port[48];
 
@@ -182,9 +215,6 @@ static void draw(struct view *view)
         if (!cameras || !lines)
                 return;
         n = view->list(view->userdata, cameras, max);
-        rows = terminal->rows - 1 - (view->remark ? 1 : 0);
-        if (terminal->rows > 3 && n > rows)
-                order_by_need(view->bus, cameras, n);
         for (size_t i = 0; i < n; i++) {
                 widen(&widths.place, place(cameras[i], port, sizeof(port)));
                 widen(&widths.label, cameras[i]->label);
@@ -199,6 +229,11 @@ static void draw(struct view *view)
         widths.label = MIN(widths.label, room);
         widths.board = MIN(widths.board, room);
         widths.state = MIN(widths.state, room);
+        if (!remark)
+                remark = sum = sum_up(view, cameras, n, &widths);
+        rows = terminal->rows - 1 - (remark ? 1 : 0);
+        if (terminal->rows > 3 && n > rows)
+                order_by_need(view->bus, cameras, n);
         for (size_t i = 0; i < n; i++) {
                 lines[i] = camera_line(terminal, cameras[i], bus_camera_update(view->bus, cameras[i]), &widths);
                 if (!lines[i])
@@ -216,10 +251,11 @@ static void draw(struct view *view)
                         lines[n] = strdup("");
                 n = after;
         }
+        has_notes = n > n_cameras;
         if (terminal->rows > 3 && n_cameras > rows)
                 n = make_room(lines, n_cameras, n, rows);
         /* The remark is of all of them: when not everything fits, it is the last to give way. */
-        if (view->remark && n + 1 > terminal->rows - 1 && terminal->rows > 3) {
+        if (remark && n + 1 > terminal->rows - 1 && terminal->rows > 3) {
                 size_t shown = terminal->rows - 3, hidden = n - shown;
 
                 while (n > shown)
@@ -228,8 +264,10 @@ static void draw(struct view *view)
                         lines[n] = NULL;
                 n++;
         }
-        if (view->remark)
-                lines[n++] = text_cut(view->remark, terminal->columns - 1, terminal->utf8);
+        if (remark && has_notes && n + 2 < terminal->rows)
+                lines[n++] = strdup("");
+        if (remark)
+                lines[n++] = text_cut(remark, terminal->columns - 1, terminal->utf8);
         for (size_t i = 0; i < n; i++)
                 if (!lines[i])
                         lines[i] = strdup("");
@@ -262,7 +300,7 @@ int view_begin(struct view *view, struct client *client, struct bus *bus, view_l
         sigset_t signals;
         int r;
 
-        *view = (struct view){ .client = client, .bus = bus, .list = list, .userdata = userdata };
+        *view = (struct view){ .client = client, .bus = bus, .list = list, .userdata = userdata, .remark = view->remark };
         (void)sigemptyset(&signals);
         (void)sigaddset(&signals, SIGWINCH);
         (void)sigprocmask(SIG_BLOCK, &signals, NULL);

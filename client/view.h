@@ -19,12 +19,13 @@ struct view {
         struct live live;
         view_list_fn list;
         void *userdata;
-        const char *remark;             /* shown below the cameras; NULL: none */
+        const char *remark;             /* shown below the cameras; NULL: what their updates come to together, if their lines do not say it */
         sd_event_source *timer, *resize;
         uint64_t drawn_at;
         bool pending;
 };
 
+/* The remark may be there already. */
 int view_begin(struct view *view, struct client *client, struct bus *bus, view_list_fn list, void *userdata);
 /* Something to show has changed. */
 void view_changed(struct view *view);
