@@ -108,19 +108,13 @@ static void at_rest(pid_t daemon, pid_t floor, bool smoke)
 
 /* --- many cameras --- */
 
-/* Slow enough that fifty of them are being written as long as it takes. */
-static void be_slow(struct sim_config *config)
-{
-        config->flash_speed = 0.5;
-}
-
-static void attach(unsigned first, unsigned n, void (*adjust)(struct sim_config *config))
+static void attach(unsigned first, unsigned n)
 {
         char name[16];
 
         for (unsigned i = first; i < first + n; i++) {
                 (void)snprintf(name, sizeof(name), "m7-%u", i);
-                bench_camera(name, SIM_OPENMV3, /* seed= */ i + 1, /* firmware= */ true, i < WRITING_MAX ? adjust : NULL);
+                bench_camera(name, SIM_OPENMV3, /* seed= */ i + 1, /* firmware= */ true, /* adjust= */ NULL);
         }
         (void)bench_tell(MACHINE_PLUG_ALL, "", 100000);
         for (unsigned i = first; i < first + n; i++) {
@@ -135,31 +129,51 @@ static bool is_written(const struct machine_answer *answer)
         return answer->counters.programmed_bytes > 0;
 }
 
-/* Each camera's object, from the daemon itself. */
-static char (*paths)[128];
-static unsigned n_paths;
+/* What the daemon itself says that it has. */
+struct objects {
+        char (*paths)[128];
+        unsigned n;
+};
+static struct objects cameras, updates;
 
-static void find_cameras(void)
+static void add_object(struct objects *objects, const char *path)
+{
+        objects->paths = reallocarray(objects->paths, objects->n + 1, sizeof(*objects->paths));
+        if (!objects->paths)
+                bench_die("no memory");
+        (void)snprintf(objects->paths[objects->n++], sizeof(*objects->paths), "%s", path);
+}
+
+static void find_objects(void)
 {
         sd_bus_message *reply = NULL;
         const char *path;
 
         if (sd_bus_call_method(bus, SERVICE, ROOT, "org.freedesktop.DBus.ObjectManager", "GetManagedObjects", NULL, &reply, "") < 0 ||
             sd_bus_message_enter_container(reply, 'a', "{oa{sa{sv}}}") < 0)
-                bench_die("no cameras");
-        n_paths = 0;
+                bench_die("no objects");
+        cameras.n = updates.n = 0;
         while (sd_bus_message_enter_container(reply, 'e', "oa{sa{sv}}") > 0) {
                 if (sd_bus_message_read(reply, "o", &path) < 0 || sd_bus_message_skip(reply, "a{sa{sv}}") < 0)
                         bench_die("an answer that makes no sense");
-                if (strstr(path, "/camera/")) {
-                        paths = reallocarray(paths, n_paths + 1, sizeof(*paths));
-                        if (!paths)
-                                bench_die("no memory");
-                        (void)snprintf(paths[n_paths++], sizeof(*paths), "%s", path);
-                }
+                if (strstr(path, "/camera/"))
+                        add_object(&cameras, path);
+                else if (strstr(path, "/update/"))
+                        add_object(&updates, path);
                 (void)sd_bus_message_exit_container(reply);
         }
         (void)sd_bus_message_unref(reply);
+}
+
+/* Cameras and updates in turn, each by Get and by GetAll. */
+static double call_object(size_t i)
+{
+        const struct objects *objects = i % 2 ? &updates : &cameras;
+        const char *path = objects->paths[i / 4 % objects->n];
+        const char *interface = i % 2 ? SERVICE ".Update" : SERVICE ".Camera";
+
+        return i / 2 % 2 ? call(SERVICE, path, PROPERTIES, "GetAll", "s", interface, NULL)
+                         : call(SERVICE, path, PROPERTIES, "Get", "ss", interface, i % 2 ? "BytesDone" : "State");
 }
 
 static void hundred(unsigned n)
@@ -174,18 +188,21 @@ static void hundred(unsigned n)
         bench_row("managed", p50 <= 3, "<= 3 ms p50", "", "%.2f ms", p50);
 }
 
-/* How many are being written now. */
-static unsigned writing(unsigned n)
+/* How many are being written now, that is have begun and still lack something; ret_most: programmed in the one that is furthest. */
+static unsigned writing(unsigned n, uint64_t *ret_most)
 {
         unsigned found = 0;
         char name[16];
 
+        *ret_most = 0;
         for (unsigned i = 0; i < n; i++) {
                 struct machine_answer answer;
 
                 (void)snprintf(name, sizeof(name), "m7-%u", i);
                 answer = bench_tell(MACHINE_COUNTERS, name, 0);
-                found += is_written(&answer) && answer.mode == SIM_BOOTLOADER;
+                found += is_written(&answer) && answer.mode == SIM_BOOTLOADER &&
+                         answer.counters.programmed_bytes < sim_image_default_size(SIM_OPENMV3);
+                *ret_most = MAX(*ret_most, answer.counters.programmed_bytes);
         }
         return found;
 }
@@ -196,6 +213,7 @@ static void while_writing(unsigned n, size_t calls, pid_t daemon)
         const char *arguments[WRITING_MAX + 6] = { "update", "--no-wait", "--replace-unknown", "--firmware", NEW_VERSION };
         static char port[WRITING_MAX][48];
         unsigned at_first, at_last;
+        uint64_t most_at_first, most;
         double p50, p99, worst, begin, took, cpu;
         char name[16];
         int r;
@@ -216,12 +234,14 @@ static void while_writing(unsigned n, size_t calls, pid_t daemon)
                 if (!bench_until(name, WAIT, is_written))
                         bench_die("%s is not written", name);
         }
-        at_first = writing(n);
+        find_objects();
+        if (cameras.n != n || updates.n != n)
+                bench_die("%u objects of cameras and %u of updates", cameras.n, updates.n);
+        at_first = writing(n, &most_at_first);
         cpu = bench_cpu(daemon);
         begin = bench_seconds();
         for (size_t i = 0; i < calls; i++)
-                ours[i] = i % 2 ? call(SERVICE, paths[i / 2 % n_paths], PROPERTIES, "GetAll", "s", SERVICE ".Camera", NULL)
-                                : call(SERVICE, paths[i / 2 % n_paths], PROPERTIES, "Get", "ss", SERVICE ".Camera", "State");
+                ours[i] = call_object(i);
         took = bench_seconds() - begin;
         cpu = bench_cpu(daemon) - cpu;
         for (unsigned i = 0; i < STATUS_RUNS; i++) {
@@ -230,12 +250,14 @@ static void while_writing(unsigned n, size_t calls, pid_t daemon)
                         bench_die("camrescue status fails");
                 status[i] = bench_seconds() - begin;
         }
-        at_last = writing(n);
+        at_last = writing(n, &most);
         p50 = bench_quantile(ours, calls, 0.5) * 1e3;
         p99 = bench_quantile(ours, calls, 0.99) * 1e3;
         worst = ours[calls - 1] * 1e3;
         bench_say("%zu calls in %.1f s while %u cameras are written (%u at the end): p50 %.2f ms, p99 %.2f ms, worst %.2f ms; CPU of the daemon "
                   "%.0f %%", calls, took, at_first, at_last, p50, p99, worst, cpu / took * 100);
+        bench_say("programmed in the one that is furthest: %llu bytes before, %llu after, of %zu", (unsigned long long)most_at_first,
+                  (unsigned long long)most, sim_image_default_size(SIM_OPENMV3));
         bench_say("camrescue status meanwhile: median %.1f ms, worst %.1f ms", bench_quantile(status, STATUS_RUNS, 0.5) * 1e3,
                   bench_quantile(status, STATUS_RUNS, 1) * 1e3);
         (void)bench_check("all of them were being written all the time", at_first == n && at_last == n);
@@ -259,18 +281,18 @@ static int bench(bool smoke)
         at_rest(daemon, floor, smoke);
         bench_import(SIM_OPENMV3, "5.0.0", 1);
         bench_import(SIM_OPENMV3, NEW_VERSION, NEW_SEED);
-        attach(0, n_writing, be_slow);
-        find_cameras();
+        attach(0, n_writing);
         while_writing(n_writing, smoke ? 500 : 10000, daemon);
         (void)bench_end(daemon);
         (void)bench_tell(MACHINE_UNPLUG_ALL, "", 0);
         (void)bench_start_daemon("state-2", NULL);
-        attach(n_writing, n_all - n_writing, NULL);
-        find_cameras();
-        (void)bench_check("all cameras are there", n_paths >= n_all);
+        attach(n_writing, n_all - n_writing);
+        find_objects();
+        (void)bench_check("all cameras are there", cameras.n >= n_all);
         hundred(n_all);
         bus = sd_bus_flush_close_unref(bus);
-        free(paths);
+        free(cameras.paths);
+        free(updates.paths);
         return bench_result();
 }
 
