@@ -26,6 +26,7 @@
 #define SPREAD_US 100000
 #define FSYNC_MS 200
 #define WORST_MS 50.0
+#define BEGINNING 0.3                   /* seconds */
 #define WINDOW 1.5                      /* seconds; dfu.md A.3 */
 #define BOOT_DEADLINE 30.0
 
@@ -52,6 +53,19 @@ static void make_cameras(struct cameras *cameras)
         }
 }
 
+/* Until the daemon has seen it of all of them. */
+static void await(const struct cameras *cameras, const char *what)
+{
+        const char *arguments[N_CAMERAS + 6] = { "wait", "--for", what, "--timeout", "30" };
+        int status;
+
+        for (unsigned i = 0; i < cameras->n; i++)
+                arguments[i + 5] = cameras->port[i];
+        status = bench_client(arguments);
+        if (status != 0)
+                bench_die("camrescue wait --for %s: exit status %d", what, status);
+}
+
 /* Once through bootloader and firmware, as any camera that nobody holds. */
 static void get_known(struct cameras *cameras)
 {
@@ -62,7 +76,7 @@ static void get_known(struct cameras *cameras)
                 (void)snprintf(cameras->port[i], sizeof(cameras->port[i]), "%s", bench_tell(MACHINE_COUNTERS, cameras->name[i], 0).port);
         }
         /* Its "running" is heard by the daemon too before it is pulled. */
-        bench_sleep(1);
+        await(cameras, "running");
         (void)bench_tell(MACHINE_UNPLUG_ALL, "", 0);
 }
 
@@ -78,10 +92,10 @@ static void ask_for_updates(const struct cameras *cameras)
                 bench_die("camrescue update --no-wait: exit status %d", status);
 }
 
-/* Neither held nor lost yet. */
-static bool is_open(const struct machine_answer *answer)
+/* Held, or lost.  (Of an UPLOAD to its last bootloader the counters tell until it is back.) */
+static bool is_decided(const struct machine_answer *answer)
 {
-        return answer->counters.windows_missed == 0 && answer->counters.first_upload_at_us == 0;
+        return answer->counters.windows_missed > 0 || (answer->announced_at > 0 && answer->counters.first_upload_at_us > 0);
 }
 
 struct figures {
@@ -99,16 +113,14 @@ static void play_round(const struct cameras *cameras, bool at_once, struct figur
         (void)bench_tell(MACHINE_PLUG_ALL, "", at_once ? 0 : SPREAD_US);
 
         /* Power-on, pull-up, the burst; then as long as any window may be open. */
-        bench_sleep(0.3);
-        deadline = bench_seconds() + WINDOW + 1;
+        deadline = bench_seconds() + BEGINNING + WINDOW + 1;
         for (unsigned i = 0; i < cameras->n; i++) {
-                struct machine_answer answer = bench_tell(MACHINE_COUNTERS, cameras->name[i], 0);
+                struct machine_answer answer;
                 double ms;
 
-                while (i != STUBBORN && is_open(&answer) && bench_seconds() < deadline) {
-                        bench_sleep(0.02);
-                        answer = bench_tell(MACHINE_COUNTERS, cameras->name[i], 0);
-                }
+                if (i != STUBBORN)
+                        (void)bench_until(cameras->name[i], deadline - bench_seconds(), is_decided);
+                answer = bench_tell(MACHINE_COUNTERS, cameras->name[i], 0);
                 ms = ((double)answer.counters.first_upload_at_us - (double)answer.announced_at) / 1e3;
                 if (i == STUBBORN)
                         continue;
@@ -119,7 +131,7 @@ static void play_round(const struct cameras *cameras, bool at_once, struct figur
                         figures->milliseconds[figures->n++] = ms;
         }
         (void)bench_tell(MACHINE_UNPLUG_ALL, "", 0);
-        bench_sleep(0.1);
+        await(cameras, "absent");
 }
 
 static void say(const char *what, double *milliseconds, unsigned n, unsigned missed)

@@ -29,7 +29,6 @@
 #define SMOKE_FACTOR 2.0                /* of a machine that does other things */
 #define ACCIDENT_DEADLINE 60.0
 #define UPDATE_DEADLINE 120.0
-#define POLL 0.002
 
 enum { REQUEST_DNLOAD = 1, REQUEST_GETSTATUS = 3 };
 
@@ -67,15 +66,15 @@ static void order_fault(const char *name, const struct sim_fault *fault)
         (void)machine_ask(&order);
 }
 
+static bool has_downloads(const struct machine_answer *answer)
+{
+        return answer->counters.download >= answer->wanted;
+}
+
 static void until_downloads(const char *name, uint64_t n)
 {
-        double deadline = bench_seconds() + ACCIDENT_DEADLINE;
-
-        while (bench_tell(MACHINE_COUNTERS, name, 0).counters.download < n) {
-                if (bench_seconds() > deadline)
-                        bench_die("%s is not written to", name);
-                bench_sleep(POLL);
-        }
+        if (!bench_until_wanted(name, ACCIDENT_DEADLINE, has_downloads, n))
+                bench_die("%s is not written to", name);
 }
 
 static bool is_out(const struct machine_answer *answer)

@@ -482,19 +482,22 @@ void bench_camera(const char *name, enum sim_board board, unsigned seed, bool fi
                 bench_die("cannot make camera %s", name);
 }
 
+bool bench_until_wanted(const char *name, double seconds, bool (*condition)(const struct machine_answer *answer), uint64_t wanted)
+{
+        struct machine_order order = { .verb = MACHINE_UNTIL, .value = seconds > 0 ? (int)(seconds * 1e3) : 0, .until = condition,
+                                       .wanted = wanted };
+        struct machine_answer answer;
+
+        (void)snprintf(order.name, sizeof(order.name), "%s", name);
+        answer = machine_ask(&order);
+        if (answer.error < 0 && answer.error != -ETIMEDOUT)
+                bench_die("the machine cannot wait for %s: %s", name, strerror(-answer.error));
+        return answer.error >= 0;
+}
+
 bool bench_until(const char *name, double seconds, bool (*condition)(const struct machine_answer *answer))
 {
-        double deadline = bench_seconds() + seconds;
-
-        for (;;) {
-                struct machine_answer answer = bench_tell(MACHINE_COUNTERS, name, 0);
-
-                if (condition(&answer))
-                        return true;
-                if (bench_seconds() > deadline)
-                        return false;
-                bench_sleep(0.02);
-        }
+        return bench_until_wanted(name, seconds, condition, 0);
 }
 
 bool bench_is_running(const struct machine_answer *answer)

@@ -79,8 +79,10 @@ double bench_quantile(double *values, size_t n, double part);
 struct machine_answer bench_tell(enum machine_verb verb, const char *name, int value);
 /* A camera of this board as real as it gets; adjust() may change its nature. */
 void bench_camera(const char *name, enum sim_board board, unsigned seed, bool firmware, void (*adjust)(struct sim_config *config));
-/* Until condition holds for this camera; false after so many seconds. */
+/* Until condition holds for this camera; false after so many seconds.  It is asked in the machine, at each change (MACHINE_UNTIL). */
 bool bench_until(const char *name, double seconds, bool (*condition)(const struct machine_answer *answer));
+/* The same with a number that only the test knows: answer->wanted. */
+bool bench_until_wanted(const char *name, double seconds, bool (*condition)(const struct machine_answer *answer), uint64_t wanted);
 /* It runs its firmware since the counters were reset. */
 bool bench_is_running(const struct machine_answer *answer);
 /* The image version (seed) of this board as a file "firmware/BOARD/..." in the directory, and from there into the store. */

@@ -37,6 +37,8 @@ struct machine {
                 bool has_struck;
         } strike;
         const char *waits_for;          /* camera whose announcement is to be answered */
+        bool is_waiting;                /* by MACHINE_UNTIL */
+        struct timer patience;
         struct timer plug_timer;
         uint64_t plug_interval;
         char plug_names[16];
@@ -67,36 +69,68 @@ static int find_unit(struct sim_camera *model, uint32_t offset, struct machine_a
         return 0;
 }
 
-static void reply(struct machine *machine, int error)
+static struct machine_answer answer_of(struct machine *machine)
 {
         struct world_camera *camera = world_camera_by_name(machine->world, machine->order.name);
-        struct machine_answer answer = { .error = error };
+        struct machine_answer answer = { .has_struck = machine->strike.has_struck, .wanted = machine->order.wanted };
+        struct sim_camera *model;
 
-        if (camera) {
-                struct sim_camera *model = world_camera_model(camera);
-
-                (void)snprintf(answer.port, sizeof(answer.port), "%s", world_camera_port(camera));
-                (void)snprintf(answer.node, sizeof(answer.node), "/dev/bus/usb/%03u/%03u",
-                               world_camera_bus_number(camera), world_camera_device_number(camera));
-                sim_camera_counters(model, &answer.counters);
-                answer.open_files = world_camera_open_files(camera);
-                answer.announced_at = world_camera_announced_at(camera);
-                answer.is_plugged = world_camera_is_plugged(camera);
-                answer.is_announced = world_camera_is_announced(camera);
-                answer.mode = sim_camera_mode(model);
-                if (machine->order.verb == MACHINE_TIMES) {
-                        answer.times.flash = sim_camera_flash_time(model, "FIRMWARE", (size_t)machine->order.value);
-                        answer.times.transfer = sim_camera_transfer_time(model, (size_t)machine->order.value);
-                }
-                if (machine->order.verb == MACHINE_UNIT)
-                        answer.error = find_unit(model, (uint32_t)machine->order.value, &answer);
-                if (machine->order.verb == MACHINE_READ)
-                        answer.error = sim_camera_partition_read(model, "FIRMWARE", machine->order.offset, answer.data,
-                                                                 (size_t)machine->order.value);
+        if (!camera)
+                return answer;
+        model = world_camera_model(camera);
+        (void)snprintf(answer.port, sizeof(answer.port), "%s", world_camera_port(camera));
+        (void)snprintf(answer.node, sizeof(answer.node), "/dev/bus/usb/%03u/%03u",
+                       world_camera_bus_number(camera), world_camera_device_number(camera));
+        sim_camera_counters(model, &answer.counters);
+        answer.open_files = world_camera_open_files(camera);
+        answer.announced_at = world_camera_announced_at(camera);
+        answer.is_plugged = world_camera_is_plugged(camera);
+        answer.is_announced = world_camera_is_announced(camera);
+        answer.mode = sim_camera_mode(model);
+        if (machine->order.verb == MACHINE_TIMES) {
+                answer.times.flash = sim_camera_flash_time(model, "FIRMWARE", (size_t)machine->order.value);
+                answer.times.transfer = sim_camera_transfer_time(model, (size_t)machine->order.value);
         }
-        answer.has_struck = machine->strike.has_struck;
-        if (send(machine->fd, &answer, sizeof(answer), MSG_NOSIGNAL) < 0)
+        if (machine->order.verb == MACHINE_UNIT)
+                answer.error = find_unit(model, (uint32_t)machine->order.value, &answer);
+        if (machine->order.verb == MACHINE_READ)
+                answer.error = sim_camera_partition_read(model, "FIRMWARE", machine->order.offset, answer.data,
+                                                         (size_t)machine->order.value);
+        return answer;
+}
+
+static void send_answer(struct machine *machine, const struct machine_answer *answer)
+{
+        if (send(machine->fd, answer, sizeof(*answer), MSG_NOSIGNAL) < 0)
                 loop_exit(machine->loop, -errno);
+}
+
+static void reply(struct machine *machine, int error)
+{
+        struct machine_answer answer = answer_of(machine);
+
+        if (error < 0)
+                answer.error = error;
+        send_answer(machine, &answer);
+}
+
+static void reply_if_so(struct machine *machine)
+{
+        struct machine_answer answer = answer_of(machine);
+
+        if (!machine->order.until(&answer))
+                return;
+        machine->is_waiting = false;
+        timer_clear(&machine->patience);
+        send_answer(machine, &answer);
+}
+
+static void on_impatience(void *userdata)
+{
+        struct machine *machine = userdata;
+
+        machine->is_waiting = false;
+        reply(machine, -ETIMEDOUT);
 }
 
 static int make_camera(struct machine *machine)
@@ -401,6 +435,11 @@ static void obey(struct machine *machine)
         case MACHINE_HOLD:
                 r = world_camera_hold(camera, 0, order->value);
                 break;
+        case MACHINE_UNTIL:
+                machine->is_waiting = true;
+                timer_set(&machine->patience, (uint64_t)order->value * MSEC);
+                reply_if_so(machine);
+                return;
         case MACHINE_RESET_COUNTERS:
                 sim_camera_reset_counters(world_camera_model(camera));
                 break;
@@ -438,6 +477,8 @@ static void on_change(void *userdata)
                 machine->told = now;
                 tell(machine);
         }
+        if (machine->is_waiting)
+                reply_if_so(machine);
         if (!machine->waits_for)
                 return;
         camera = world_camera_by_name(machine->world, machine->waits_for);
@@ -468,6 +509,7 @@ static int play(int fuse_fd, int fd, int news)
         machine.leisure = *world_options(machine.world);
         be_leisurely(&machine, false);
         timer_init(&machine.plug_timer, machine.loop, on_plug_timer, &machine);
+        timer_init(&machine.patience, machine.loop, on_impatience, &machine);
 
         io_watch_init(&machine.watch, machine.loop, fd, on_order, &machine);
         r = io_watch_set(&machine.watch, IO_READ);
@@ -476,6 +518,7 @@ static int play(int fuse_fd, int fd, int news)
 
         io_watch_deinit(&machine.watch);
         timer_deinit(&machine.plug_timer);
+        timer_deinit(&machine.patience);
         machine.world = world_free(machine.world);
         machine.loop = loop_free(machine.loop);
         return r;

@@ -29,6 +29,7 @@ enum machine_verb {
         MACHINE_REFUSE_OPEN,            /* value: negative errno */
         MACHINE_HOLD,                   /* another program has interface 0: value */
         MACHINE_COUNTERS,
+        MACHINE_UNTIL,                  /* answers when until() holds for what it would answer, or after value milliseconds with -ETIMEDOUT */
         MACHINE_RESET_COUNTERS,
         MACHINE_READ,                   /* value bytes of FIRMWARE from offset */
         MACHINE_TIMES,                  /* see machine_answer.times; value: bytes */
@@ -41,6 +42,8 @@ enum machine_verb {
                                          * reset; pid 0: does not strike any more */
         MACHINE_LEISURE,                /* the kernel and udev take their usual time from now on: value; 0, as at first: none */
 };
+
+struct machine_answer;
 
 struct machine_order {
         enum machine_verb verb;
@@ -55,6 +58,8 @@ struct machine_order {
         uint32_t image_size;
         char path[192];
         int pid, signal;
+        bool (*until)(const struct machine_answer *answer);     /* runs in the machine, which knows nothing that the test did since */
+        uint64_t wanted;                /* for until(), in the answer */
 };
 
 struct machine_answer {
@@ -65,6 +70,7 @@ struct machine_answer {
         uint64_t announced_at;          /* loop_now() just before its "add" was sent, comparable with counters; 0: not (yet) */
         bool is_plugged, is_announced;
         enum sim_mode mode;
+        uint64_t wanted;                /* what the order said */
         bool has_struck;                /* of the last MACHINE_STRIKE, whatever camera is asked about */
         struct {
                 uint64_t flash;         /* to erase and program value bytes of FIRMWARE: sim_camera_flash_time() */
