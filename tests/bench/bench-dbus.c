@@ -271,11 +271,10 @@ static int bench(bool smoke)
 {
         const unsigned n_writing = smoke ? 5 : WRITING_MAX;
         const unsigned n_all = smoke ? 10 : 100;
-        char program[256];
         pid_t daemon, floor;
 
         bench_start_bus();
-        floor = bench_spawn((const char *const[]){ bench_program("tests/bench/floor-daemon", program), NULL }, NULL, "floor.log");
+        floor = bench_start_floor();
         daemon = bench_start_daemon("state", NULL);
         bus = bench_open_bus();
         at_rest(daemon, floor, smoke);

@@ -97,7 +97,7 @@ static int bench(bool smoke)
         const unsigned steps[N_STEPS] = { 0, smoke ? 5 : 50, smoke ? 10 : 100 };
         const double idle = smoke ? 3 : 60;
         struct bench_proc ours[N_STEPS], floor[N_STEPS];
-        char program[256], watchdog[32];
+        char watchdog[32];
         uint64_t switches, floor_switches, switches_0, switches_100 = 0, watched, ignored, floor_switches_0, floor_switches_100 = 0;
         pid_t daemon, floor_daemon;
         bool settled;
@@ -105,7 +105,7 @@ static int bench(bool smoke)
         double per_camera, floor_per_camera;
 
         bench_start_bus();
-        floor_daemon = bench_spawn((const char *const[]){ bench_program("tests/bench/floor-daemon", program), NULL }, NULL, "floor.log");
+        floor_daemon = bench_start_floor();
         daemon = bench_start_daemon("state", NULL);
 
         settled = settle(daemon);

@@ -13,6 +13,7 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <linux/magic.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -23,7 +24,6 @@
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/vfs.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <systemd/sd-bus.h>
 #include <time.h>
@@ -266,18 +266,14 @@ int bench_end(pid_t pid)
         return bench_wait(pid);
 }
 
-/* A socket that has its name may not be listened on yet. */
-static bool is_listened_on(const char *path)
+/* What a program writes into fd when it is ready. */
+static void await_word(int fd, const char *who)
 {
-        struct sockaddr_un address = { .sun_family = AF_UNIX };
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-        bool listened;
+        struct pollfd pollfd = { .fd = fd, .events = POLLIN };
+        char word;
 
-        (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s", path);
-        listened = fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0;
-        if (fd >= 0)
-                (void)close(fd);
-        return listened;
+        if (poll(&pollfd, 1, READY_DEADLINE * 1000) != 1 || read(fd, &word, 1) != 1)
+                bench_die("%s did not start", who);
 }
 
 void bench_start_bus(void)
@@ -288,19 +284,21 @@ void bench_start_bus(void)
                 "<busconfig><type>session</type><listen>unix:path=%s/bus.socket</listen><auth>EXTERNAL</auth>\n"
                 "<policy context=\"default\"><allow send_destination=\"*\" eavesdrop=\"true\"/>\n"
                 "<allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>\n";
-        char text[sizeof(config) + sizeof(directory)], path[256], option[300];
-        double deadline = bench_seconds() + READY_DEADLINE;
+        char text[sizeof(config) + sizeof(directory)], path[256], option[300], address[32];
+        int ready[2];
 
         /* Of a bus that was here before. */
         (void)unlink(bench_path("bus.socket", path));
         bench_write_file("bus.conf", text, (size_t)snprintf(text, sizeof(text), config, directory));
         (void)snprintf(option, sizeof(option), "--config-file=%s", bench_path("bus.conf", path));
-        (void)bench_spawn((const char *const[]){ "dbus-daemon", option, "--nofork", "--nopidfile", NULL }, NULL, "bus.log");
-        while (!is_listened_on(bench_path("bus.socket", path))) {
-                if (bench_seconds() > deadline)
-                        bench_die("dbus-daemon did not start");
-                bench_sleep(0.01);
-        }
+        /* It writes its address as soon as it listens. */
+        if (pipe(ready) < 0 || fcntl(ready[0], F_SETFD, FD_CLOEXEC) < 0)
+                bench_die("no pipe");
+        (void)snprintf(address, sizeof(address), "--print-address=%d", ready[1]);
+        (void)bench_spawn((const char *const[]){ "dbus-daemon", option, "--nofork", "--nopidfile", address, NULL }, NULL, "bus.log");
+        (void)close(ready[1]);
+        await_word(ready[0], "dbus-daemon");
+        (void)close(ready[0]);
         (void)snprintf(bus_address, sizeof(bus_address), "unix:path=%s/bus.socket", directory);
         (void)setenv("DBUS_SYSTEM_BUS_ADDRESS", bus_address, /* overwrite= */ 1);
 }
@@ -318,6 +316,46 @@ struct sd_bus *bench_open_bus(void)
             sd_bus_start(bus) < 0)
                 bench_die("no bus");
         return bus;
+}
+
+static int on_owner(sd_bus_message *message, void *userdata, sd_bus_error *error)
+{
+        const char *name, *old, *new;
+
+        *(bool *)userdata = sd_bus_message_read(message, "sss", &name, &old, &new) >= 0 && *new;
+        return 0;
+}
+
+/* By whoever was started a moment ago. */
+static void await_name(const char *name)
+{
+        double deadline = bench_seconds() + READY_DEADLINE;
+        sd_bus *bus = bench_open_bus();
+        bool owned = false;
+        char match[192];
+
+        (void)snprintf(match, sizeof(match), "type='signal',sender='org.freedesktop.DBus',member='NameOwnerChanged',arg0='%s'", name);
+        if (sd_bus_add_match(bus, NULL, match, on_owner, &owned) < 0)
+                bench_die("no match");
+        /* From now on it is told; it may have been before. */
+        if (sd_bus_get_name_creds(bus, name, 0, NULL) >= 0)
+                owned = true;
+        while (!owned) {
+                if (bench_seconds() > deadline)
+                        bench_die("%s does not come up", name);
+                if (sd_bus_process(bus, NULL) == 0)
+                        (void)sd_bus_wait(bus, 1000000);
+        }
+        (void)sd_bus_flush_close_unref(bus);
+}
+
+pid_t bench_start_floor(void)
+{
+        char program[256];
+        pid_t pid = bench_spawn((const char *const[]){ bench_program("tests/bench/floor-daemon", program), NULL }, NULL, "floor.log");
+
+        await_name("org.camrescue1.Floor");
+        return pid;
 }
 
 static void wait_for_ready(int fd, pid_t pid)

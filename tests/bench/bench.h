@@ -59,6 +59,8 @@ const char *bench_bus_address(void);
 struct sd_bus *bench_open_bus(void);
 /* On a state directory of this name, ready when this returns. */
 pid_t bench_start_daemon(const char *state, const char *const *environment);
+/* The floor daemon (floor-daemon.c), which has its name when this returns. */
+pid_t bench_start_floor(void);
 /* camrescue; returns its exit status, output in the file client.log. */
 int bench_client(const char *const *arguments);
 
