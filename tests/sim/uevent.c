@@ -168,6 +168,7 @@ static bool is_stopped(pid_t pid)
         return !f || fscanf(f, "%*d (%*[^)]) %c", &state) != 1 || strchr("TtZX", state);
 }
 
+/* Of a stop the kernel tells the parent, which is somebody else; a pidfd tells of the end only. */
 static void wait_stopped(pid_t pid)
 {
         for (int i = 0; i < 1000 && !is_stopped(pid); i++)

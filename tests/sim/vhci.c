@@ -671,7 +671,8 @@ static void node_path(const struct device *device, char path[static 40])
         (void)snprintf(path, 40, "/dev/bus/usb/%03u/%03u", device->bus, device->number);
 }
 
-/* It is announced before it is configured, and has no interface until then. */
+/* It is announced before it is configured, and has no interface until then.  That the kernel has locked it in between, so that a claim waits
+ * there until it is configured (await_holders()), nobody is told; an event of its interface would be too late to be the first. */
 static int claim_when_there(int fd, unsigned interface)
 {
         int r;
