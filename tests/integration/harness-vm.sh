@@ -6,7 +6,8 @@
 # as the package installs it.  Sourced by harness.sh.
 #
 # The service is started by udev as soon as there is a camera, and by systemd when it was killed; a test says when its
-# daemon runs, so that it is masked at all other times.  That both start it is what tests/vm/inside-machine looks at.
+# daemon runs, so that it is masked at all other times.  When it is to run, a device that the rules know is plugged in beside the test's own, and
+# taken out again: udev starts it for the stories, too.  What else starts it is what tests/vm/inside-machine looks at.
 
 # --- the service ---
 
@@ -30,10 +31,60 @@ start_bus() {
 	bus_address=unix:path=/run/dbus/system_bus_socket
 }
 
+# (From this moment on, however late it begins to read.)
 follow_log() {
 	[ -z "$follower" ] || return 0
-	journalctl --follow --lines=0 --output=short-monotonic --no-hostname --unit=$unit >> "$T/camrescued.log" 2>&1 &
+	: >> "$T/camrescued.log"
+	journalctl --follow --lines=all --since="@$EPOCHREALTIME" --output=short-monotonic --no-hostname --unit=$unit >> "$T/camrescued.log" 2>&1 &
 	follower=$!
+}
+
+# until_logged LINES PATTERN BAD: until a line stands in the service's log that matches, after the first so many, and not one that is bad; within 60 s.
+until_logged() {
+	local line tail status=1
+
+	exec 7< <(exec timeout 60 tail --lines=+$(($1 + 1)) --follow "$T/camrescued.log" 2> /dev/null)
+	tail=$!
+	while read -r -u 7 line; do
+		# shellcheck disable=SC2053 # patterns
+		if [[ $line == $2 ]]; then
+			status=0
+			break
+		elif [[ $line == $3 ]]; then
+			break
+		fi
+	done
+	kill $tail 2> /dev/null
+	exec 7<&-
+	return $status
+}
+
+# What the rules have the service started for: somebody else's chip in ROM DFU, which the daemon asks nothing, and forgets when it goes.  Its port
+# is one that no test names, and so is its number: a chip that shows a camera's serial is that camera.
+starter=
+plug_starter() {
+	{
+		[ -n "$starter" ] || echo "camera starter foreign chip=f427 seed=9999"
+		echo "plug starter 99-1"
+	} | "$camsim" ctl || return 1
+	[ -n "$starter" ] || starter=$(port starter)
+}
+
+# started_by_udev: for a device that is plugged in now, and is gone again when this returns; and by nothing else.
+started_by_udev() {
+	local began=$EPOCHREALTIME lines wanted asked status=0
+
+	lines=$(wc -l < "$T/camrescued.log")
+	plug_starter || return 1
+	until_logged "$lines" "* systemd\[1\]: Started $unit *" "* systemd\[1\]: Failed to start $unit *" || status=1
+	wanted=$(systemctl show --property=WantedBy --value $unit)
+	asked=$(journalctl --quiet --since="@$began" --output=cat SYSLOG_IDENTIFIER=dbus-daemon | grep -F "'org.camrescue1'")
+	"$camsim" ctl unplug starter
+	[ $status -eq 0 ] || return 1
+	[[ $wanted == *"usb${starter%-*}-${starter%-*}"*"x2d${starter#*-}.device"* ]] || { echo "# not for the device at $starter, but for $wanted"; return 1; }
+	[ -z "$asked" ] || { echo "# somebody asked for it on the bus: $asked"; return 1; }
+	# (What is there when it begins it has seen before it is active.)
+	cam wait "$starter" --for absent --timeout $((20 * slowness))
 }
 
 start_daemon() {
@@ -45,7 +96,7 @@ start_daemon() {
 	fi
 	systemctl --quiet --runtime unmask $unit
 	systemctl reset-failed $unit 2> /dev/null
-	if ! systemctl start $unit; then
+	if ! started_by_udev; then
 		echo "# camrescued did not come up"
 		print_logs
 		return 1
