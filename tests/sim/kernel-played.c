@@ -13,8 +13,12 @@
  * thread has done with the port that it is at; then losses come first.  And of a controller's devices, on whatever hubs, one at a time
  * is reset and asked for its descriptor (Linux 5.16 and later: address0_mutex), but that a program resets one.
  *
+ * udevd tells of devices, each with its interfaces and its tty, when its time is over ("set udev=, udev-remove="), and holds back what is
+ * of the same devpath as an earlier event, or above or below it.  So a "remove" may come when another device stands at the port and has
+ * its node already, and that one's "add" comes behind it.
+ *
  * A struct attached is what the kernel knows of a camera from the moment that its
- * line was pulled up until it drops off, with a device number of its own.
+ * line was pulled up until it drops off, with a device number of its own; and then what udevd has still to say of it.
  */
 
 #include "sim/kernel-played.h"
@@ -83,6 +87,8 @@ struct attached {
         uint8_t data[256];
         struct usbfs_node *node;
         bool in_sysfs, announced, resetting;
+        bool untold;                    /* in played->untold: udevd has something to tell of it, */
+        bool due;                       /* and the time for it is over */
         bool overdue;                   /* LEAVING, and its hub is busy with another port */
         unsigned rounds;                /* of asking for its descriptor, in vain */
         unsigned fail_tries;            /* so many times more it does not tell it */
@@ -105,6 +111,7 @@ struct attached {
         struct runtime_tty runtime;
         LIST_ENTRY(attached) link;      /* in played->attached */
         TAILQ_ENTRY(attached) order;    /* in played->queue while QUEUED, ->debounced while that, ->losses while overdue */
+        TAILQ_ENTRY(attached) told_order;       /* in played->untold */
 };
 struct played {
         struct kernel kernel;
@@ -113,6 +120,7 @@ struct played {
         struct uevents *uevents;
         LIST_HEAD(, attached) attached;
         TAILQ_HEAD(attached_queue, attached) queue, debounced, losses;
+        struct attached_queue untold;   /* as the kernel told udevd: UDEV is coming, DEAD is gone */
         LIST_HEAD(, attached) dead;
         struct defer reap, pump;
         int inotify;
@@ -290,6 +298,10 @@ static unsigned event_times(const struct attached *attached)
         return attached->camera ? attached->camera->event_times : 1;
 }
 
+/* --- udevd --- */
+
+static void on_udev_done(struct attached *attached);
+
 static void announce(struct attached *attached)
 {
         struct played *played = attached->played;
@@ -333,6 +345,75 @@ static void announce_removal(struct attached *attached)
                 (void)sysfs_device_event(played->uevents, &attached->device, "unbind");
                 (void)sysfs_device_event(played->uevents, &attached->device, "remove");
         }
+}
+
+static void tell(struct attached *attached)
+{
+        struct played *played = attached->played;
+
+        TAILQ_REMOVE(&played->untold, attached, told_order);
+        attached->untold = false;
+        if (attached->state != ATTACHED_DEAD) {
+                on_udev_done(attached);
+                return;
+        }
+        announce_removal(attached);
+        LIST_INSERT_HEAD(&played->dead, attached, link);
+        defer_call(&played->reap);
+        changed(played);
+}
+
+/* Is it the same device, or one behind the other? */
+static bool is_related(const char *devpath, const char *other)
+{
+        size_t length = MIN(strlen(devpath), strlen(other));
+
+        return strncmp(devpath, other, length) == 0 && (devpath[length] == 0 || devpath[length] == '/') &&
+               (other[length] == 0 || other[length] == '/');
+}
+
+static bool is_held_back(const struct attached *attached)
+{
+        const struct attached *other;
+
+        for (other = TAILQ_FIRST(&attached->played->untold); other != attached; other = TAILQ_NEXT(other, told_order))
+                if (is_related(other->device.devpath, attached->device.devpath))
+                        return true;
+        return false;
+}
+
+static void tell_due(struct played *played)
+{
+        struct attached *attached;
+
+        do {
+                TAILQ_FOREACH(attached, &played->untold, told_order)
+                        if (attached->due && !is_held_back(attached))
+                                break;
+                if (attached)
+                        tell(attached);
+        } while (attached);
+}
+
+/* After so many milliseconds, if it may then. */
+static void tell_later(struct attached *attached, double time)
+{
+        attached->untold = true;
+        attached->due = time <= 0;
+        TAILQ_INSERT_TAIL(&attached->played->untold, attached, told_order);
+        if (attached->due)
+                tell_due(attached->played);
+        else
+                timer_set(&attached->timer, milliseconds(time));
+}
+
+static void tell_never(struct attached *attached)
+{
+        if (!attached->untold)
+                return;
+        TAILQ_REMOVE(&attached->played->untold, attached, told_order);
+        attached->untold = false;
+        tell_due(attached->played);
 }
 
 /* --- serial port --- */
@@ -507,13 +588,16 @@ static void remove_from_kernel(struct attached *attached)
                 sysfs_device_delete(&attached->device, attached->interfaces, attached->n_interfaces,
                                     attached->has_tty ? &attached->tty : NULL);
         tty_close(attached);
-        if (attached->announced)
-                announce_removal(attached);
         LIST_REMOVE(attached, link);
-        LIST_INSERT_HEAD(&played->dead, attached, link);
         if (attached->camera && attached->camera->attached == attached)
                 attached->camera->attached = NULL;
-        defer_call(&played->reap);
+        tell_never(attached);
+        if (attached->announced)
+                tell_later(attached, options(played)->udev_remove);
+        else {
+                LIST_INSERT_HEAD(&played->dead, attached, link);
+                defer_call(&played->reap);
+        }
         defer_call(&played->pump);
         changed(played);
 }
@@ -909,7 +993,7 @@ static void to_udev(struct attached *attached)
         bind_drivers(attached);
         usbfs_node_configured(attached->node, attached->device.configuration != 0);
         defer_call(&played->pump);
-        timer_set(&attached->timer, milliseconds(options(played)->udev));
+        tell_later(attached, options(played)->udev);
 }
 
 static void on_udev_done(struct attached *attached)
@@ -1047,7 +1131,9 @@ static void on_timer(void *userdata)
                 on_reset_done(attached);
                 break;
         case ATTACHED_UDEV:
-                on_udev_done(attached);
+        case ATTACHED_DEAD:
+                attached->due = true;
+                tell_due(attached->played);
                 break;
         case ATTACHED_LEAVING:
                 on_noticed(attached);
@@ -1058,7 +1144,6 @@ static void on_timer(void *userdata)
         case ATTACHED_CONFIGURE:
         case ATTACHED_STRINGS:
         case ATTACHED_FAILED:
-        case ATTACHED_DEAD:
                 break;
         }
 }
@@ -1176,7 +1261,7 @@ static int hub_new(struct played *played, unsigned bus, const uint8_t *ports, si
         for (size_t i = 0; i < attached->n_interfaces; i++)
                 (void)sysfs_interface_write(&attached->device, &attached->interfaces[i]);
         bind_drivers(attached);
-        on_udev_done(attached);
+        tell_later(attached, 0);
         return 0;
 }
 
@@ -1310,6 +1395,12 @@ static void played_forget(struct kernel *kernel, struct world_camera *camera)
                 if (attached->camera == camera)
                         remove_from_kernel(attached);
         }
+        /* Nor can udevd say anything of it later. */
+        for (attached = TAILQ_FIRST(&played_of(kernel)->untold); attached; attached = next) {
+                next = TAILQ_NEXT(attached, told_order);
+                if (attached->camera == camera)
+                        tell(attached);
+        }
 }
 
 static void played_look(struct kernel *kernel, const struct world_camera *camera, struct kernel_view *ret)
@@ -1317,6 +1408,8 @@ static void played_look(struct kernel *kernel, const struct world_camera *camera
         const struct attached *attached = camera->attached, *other;
 
         LIST_FOREACH(other, &played_of(kernel)->attached, link)
+                ret->departing |= other->camera == camera && other != attached && other->announced;
+        TAILQ_FOREACH(other, &played_of(kernel)->untold, told_order)
                 ret->departing |= other->camera == camera && other != attached && other->announced;
         if (!attached) {
                 ret->announced = ret->departing;
@@ -1366,6 +1459,8 @@ static struct kernel *played_free(struct kernel *kernel)
 
         while ((attached = LIST_FIRST(&played->attached)))
                 remove_from_kernel(attached);
+        while ((attached = TAILQ_FIRST(&played->untold)))
+                tell(attached);
         on_reap(played);
         defer_deinit(&played->reap);
         defer_deinit(&played->pump);
@@ -1409,6 +1504,7 @@ int kernel_played_new(struct loop *loop, int fuse_fd, struct kernel **ret)
         TAILQ_INIT(&played->queue);
         TAILQ_INIT(&played->debounced);
         TAILQ_INIT(&played->losses);
+        TAILQ_INIT(&played->untold);
         LIST_INIT(&played->attached);
         LIST_INIT(&played->dead);
         defer_init(&played->reap, loop, on_reap, played);

@@ -1264,7 +1264,7 @@ static int command_set(struct call *call)
         struct world_options *options = world_options(call->scenario->world);
         const struct { const char *key; double *value; } times[] = {
                 { "debounce", &options->debounce }, { "enumerate", &options->enumerate }, { "udev", &options->udev },
-                { "notice", &options->notice },
+                { "udev-remove", &options->udev_remove }, { "notice", &options->notice },
         };
         const char *window = take_option(call, "window");
         const struct { const char *key; bool *value; } flags[] = {
@@ -1712,9 +1712,10 @@ static const struct command {
         { "events", command_events, "NAME N\nIts uevents come N times; 0: they are lost." },
         { "enobufs", command_enobufs, "\nEvery listener's buffer overflows." },
         { "set", command_set,
-          "[window=FACTOR] [debounce=MS] [enumerate=MS] [udev=MS] [notice=MS] [serial=yes|no] [uevents=yes|no]\n"
-          "window: window_scale of cameras that are made from now on (1).  The kernel's and udevd's times (100, 250, 10); notice: how late a hub tells of a loss (30); serial: one port of a hub\n"
-          "at a time, and one reset of a controller (no); uevents=no: nobody hears anything.  Without words: shows them." },
+          "[window=FACTOR] [debounce=MS] [enumerate=MS] [udev=MS] [udev-remove=MS] [notice=MS] [serial=yes|no] [uevents=yes|no]\n"
+          "window: window_scale of cameras that are made from now on (1).  The kernel's and udevd's times (100, 250, 10); udev-remove: how late udevd says \"remove\", when another one may\n"
+          "stand at the port (0); notice: how late a hub tells of a loss (30); serial: one port of a hub at a time, and one reset of a controller (no); uevents=no: nobody hears\n"
+          "anything.  Without words: shows them." },
         { "cameras", command_cameras, "\nOne line for each; port is the last one while it is not plugged in." },
         { "port", command_port, "NAME\nWhere it is, or was last, as the kernel calls it." },
         { "mode", command_mode, "NAME\noff, silent, rom-dfu, bootloader ... whatever it is." },

@@ -24,7 +24,7 @@ struct world_camera;
 /* Milliseconds; see camsim --help. May be changed at any time. A real kernel has only the last one. */
 struct world_options {
         double debounce, enumerate;     /* kernel: line stable; resets and descriptors */
-        double udev;                    /* udevd: from the kernel's event to the one that programs hear */
+        double udev, udev_remove;       /* udevd: from the kernel's event to the one that programs hear; "remove" */
         double notice;                  /* from the loss of a device until the hub tells the kernel; transfers fail meanwhile */
         bool serial;                    /* a hub enumerates one port at a time */
         bool uevents;                   /* false: nobody hears anything */
