@@ -15,7 +15,8 @@
  *
  * udevd tells of devices, each with its interfaces and its tty, when its time is over ("set udev=, udev-remove="), and holds back what is
  * of the same devpath as an earlier event, or above or below it.  So a "remove" may come when another device stands at the port and has
- * its node already, and that one's "add" comes behind it.
+ * its node already, and that one's "add" comes behind it.  Parents come before their children and go after them; what is of several
+ * interfaces comes in any order, as udevd has several workers: by lot ("set order=").
  *
  * A struct attached is what the kernel knows of a camera from the moment that its
  * line was pulled up until it drops off, with a device number of its own; and then what udevd has still to say of it.
@@ -302,6 +303,51 @@ static unsigned event_times(const struct attached *attached)
 
 static void on_udev_done(struct attached *attached);
 
+/* One of n; the first one, if there are no lots. */
+static size_t draw(struct played *played, size_t n)
+{
+        uint64_t *lot = &world_options(played->kernel.world)->order;
+
+        *lot ^= *lot << 13;
+        *lot ^= *lot >> 7;
+        *lot ^= *lot << 17;
+        return (size_t)(*lot % n);
+}
+
+/* What there is to say of one, in this order. */
+#define INTERFACE_EVENTS 3U
+
+static void tell_of_interface(const struct attached *attached, const struct sysfs_interface *entry, bool comes, unsigned step)
+{
+        struct uevents *uevents = attached->played->uevents;
+        bool driver = entry->driver && (!comes || strcmp(entry->driver, HOLDER_DRIVER) != 0);
+
+        /* Its driver makes the tty while it is being bound. */
+        if (step == (comes ? 1 : 0)) {
+                if (attached->has_tty && attached->tty.interface == entry->number)
+                        (void)sysfs_tty_event(uevents, &attached->device, &attached->tty, comes ? "add" : "remove");
+        } else if (step == (comes ? 2 : 1)) {
+                if (driver)
+                        (void)sysfs_interface_event(uevents, &attached->device, entry, comes ? "bind" : "unbind");
+        } else {
+                (void)sysfs_interface_event(uevents, &attached->device, entry, comes ? "add" : "remove");
+        }
+}
+
+static void tell_of_interfaces(const struct attached *attached, bool comes)
+{
+        unsigned steps[INTERFACES_MAX] = { 0 };
+
+        for (size_t open = attached->n_interfaces; open > 0;) {
+                size_t i = 0;
+
+                for (size_t others = draw(attached->played, open); steps[i] == INTERFACE_EVENTS || others > 0; i++)
+                        others -= steps[i] < INTERFACE_EVENTS;
+                tell_of_interface(attached, &attached->interfaces[i], comes, steps[i]);
+                open -= ++steps[i] == INTERFACE_EVENTS;
+        }
+}
+
 static void announce(struct attached *attached)
 {
         struct played *played = attached->played;
@@ -311,16 +357,7 @@ static void announce(struct attached *attached)
         trace(attached, "uevent: add %s, device %u", attached->device.name, attached->device.device);
         for (unsigned n = event_times(attached); n > 0; n--) {
                 (void)sysfs_device_event(played->uevents, &attached->device, "add");
-                for (size_t i = 0; i < attached->n_interfaces; i++) {
-                        const struct sysfs_interface *entry = &attached->interfaces[i];
-
-                        (void)sysfs_interface_event(played->uevents, &attached->device, entry, "add");
-                        /* Its driver makes the tty while it is being bound. */
-                        if (attached->has_tty && attached->tty.interface == entry->number)
-                                (void)sysfs_tty_event(played->uevents, &attached->device, &attached->tty, "add");
-                        if (entry->driver)
-                                (void)sysfs_interface_event(played->uevents, &attached->device, entry, "bind");
-                }
+                tell_of_interfaces(attached, /* comes= */ true);
                 (void)sysfs_device_event(played->uevents, &attached->device, "bind");
         }
         changed(played);
@@ -333,15 +370,7 @@ static void announce_removal(struct attached *attached)
         attached->announced = false;
         trace(attached, "uevent: remove %s, device %u", attached->device.name, attached->device.device);
         for (unsigned n = event_times(attached); n > 0; n--) {
-                for (size_t i = 0; i < attached->n_interfaces; i++) {
-                        const struct sysfs_interface *entry = &attached->interfaces[i];
-
-                        if (attached->has_tty && attached->tty.interface == entry->number)
-                                (void)sysfs_tty_event(played->uevents, &attached->device, &attached->tty, "remove");
-                        if (entry->driver)
-                                (void)sysfs_interface_event(played->uevents, &attached->device, entry, "unbind");
-                        (void)sysfs_interface_event(played->uevents, &attached->device, entry, "remove");
-                }
+                tell_of_interfaces(attached, /* comes= */ false);
                 (void)sysfs_device_event(played->uevents, &attached->device, "unbind");
                 (void)sysfs_device_event(played->uevents, &attached->device, "remove");
         }

@@ -1270,6 +1270,7 @@ static int command_set(struct call *call)
         const struct { const char *key; bool *value; } flags[] = {
                 { "serial", &options->serial }, { "uevents", &options->uevents },
         };
+        int r;
 
         if (window && (parse_double(window, &options->window) < 0 || options->window <= 0))
                 return fail(call, "window=%s: a factor", window);
@@ -1282,7 +1283,11 @@ static int command_set(struct call *call)
                         (void)fprintf(call->text, "%s=%g\n", times[i].key, *times[i].value);
                 for (size_t i = 0; i < ELEMENTSOF(flags); i++)
                         (void)fprintf(call->text, "%s=%s\n", flags[i].key, *flags[i].value ? "yes" : "no");
+                (void)fprintf(call->text, "order=%" PRIu64 "\n", options->order);
         }
+        r = take_number(call, "order", &options->order);
+        if (r < 0)
+                return r;
         for (const char *text; (text = take_word(call));) {
                 bool found = false;
 
@@ -1712,10 +1717,10 @@ static const struct command {
         { "events", command_events, "NAME N\nIts uevents come N times; 0: they are lost." },
         { "enobufs", command_enobufs, "\nEvery listener's buffer overflows." },
         { "set", command_set,
-          "[window=FACTOR] [debounce=MS] [enumerate=MS] [udev=MS] [udev-remove=MS] [notice=MS] [serial=yes|no] [uevents=yes|no]\n"
+          "[window=FACTOR] [debounce=MS] [enumerate=MS] [udev=MS] [udev-remove=MS] [notice=MS] [serial=yes|no] [uevents=yes|no] [order=N]\n"
           "window: window_scale of cameras that are made from now on (1).  The kernel's and udevd's times (100, 250, 10); udev-remove: how late udevd says \"remove\", when another one may\n"
           "stand at the port (0); notice: how late a hub tells of a loss (30); serial: one port of a hub at a time, and one reset of a controller (no); uevents=no: nobody hears\n"
-          "anything.  Without words: shows them." },
+          "anything; order: what udevd says of several interfaces of a device is mixed, by lots that begin with N (1; 0: in the order in which they are).  Without words: shows them." },
         { "cameras", command_cameras, "\nOne line for each; port is the last one while it is not plugged in." },
         { "port", command_port, "NAME\nWhere it is, or was last, as the kernel calls it." },
         { "mode", command_mode, "NAME\noff, silent, rom-dfu, bootloader ... whatever it is." },

@@ -557,7 +557,8 @@ int world_new(struct loop *loop, struct kernel *kernel, void (*on_change)(void *
         world->on_change = on_change;
         world->userdata = userdata;
         world->started = loop_now(loop);
-        world->options = (struct world_options){ .debounce = 100, .enumerate = 250, .udev = 10, .notice = 30, .uevents = true, .window = 1 };
+        world->options = (struct world_options){ .debounce = 100, .enumerate = 250, .udev = 10, .notice = 30, .uevents = true, .order = 1,
+                                                    .window = 1 };
         kernel->world = world;
         r = kernel->ops->start(kernel);
         if (r < 0)

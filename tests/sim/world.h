@@ -28,6 +28,7 @@ struct world_options {
         double notice;                  /* from the loss of a device until the hub tells the kernel; transfers fail meanwhile */
         bool serial;                    /* a hub enumerates one port at a time */
         bool uevents;                   /* false: nobody hears anything */
+        uint64_t order;                 /* of lots by which udevd's events of several interfaces are mixed; 0: none */
         double window;                  /* window_scale of cameras that are made from now on and say nothing else; no time */
 };
 
