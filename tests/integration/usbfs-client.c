@@ -11,6 +11,7 @@
  *     discard                                             the URB
  *     reap TIMEOUT                                        its status and length, or "timeout"
  *     claim N, release N, setinterface N ALTERNATE, reset
+ *     disconnect N, connect N                             the kernel's driver of the interface
  *     run COMMAND                                         a line for the shell
  *     hangup TIMEOUT                                      waits until poll(2) says that the device is gone
  *     rate N                                              N times GETSTATUS of DFU: transfers in a second
@@ -152,6 +153,17 @@ static void do_setinterface(void)
         say("setinterface", ioctl(fd, USBDEVFS_SETINTERFACE, &setting));
 }
 
+static void do_driver(const char *verb, unsigned code)
+{
+        struct usbdevfs_ioctl call = { .ifno = (int)next_number(), .ioctl_code = (int)code };
+        int r = ioctl(fd, USBDEVFS_IOCTL, &call);
+
+        if (r > 0)
+                (void)printf("%s %d\n", verb, r);
+        else
+                say(verb, r);
+}
+
 int main(int argc, char **argv)
 {
         if (argc < 3) {
@@ -185,6 +197,10 @@ int main(int argc, char **argv)
                         do_setinterface();
                 else if (strcmp(verb, "reset") == 0)
                         say(verb, ioctl(fd, USBDEVFS_RESET, NULL));
+                else if (strcmp(verb, "disconnect") == 0)
+                        do_driver(verb, USBDEVFS_DISCONNECT);
+                else if (strcmp(verb, "connect") == 0)
+                        do_driver(verb, USBDEVFS_CONNECT);
                 else if (strcmp(verb, "run") == 0)
                         (void)!system(next_word());
                 else if (strcmp(verb, "hangup") == 0)

@@ -89,10 +89,10 @@ struct usbfs_node {
         bool locked;                    /* the device lock is held over something that takes time */
         bool starting;                  /* by the kernel, which configures it */
         uint64_t reset_unique;
+        bool bound[USBFS_INTERFACES_MAX];       /* before the reset: what has no driver after it is looked for one */
         struct wait *alternate;         /* ended, but for what the owner still asks the device */
         struct usbfs_file *claimed_by[USBFS_INTERFACES_MAX];
         const char *driver[USBFS_INTERFACES_MAX];
-        const char *detached[USBFS_INTERFACES_MAX];     /* what CONNECT finds again */
         uint8_t alternates[USBFS_INTERFACES_MAX];
         LIST_HEAD(, usbfs_file) files;
         TAILQ_HEAD(, stalled) stalled;
@@ -788,6 +788,8 @@ static int ioctl_reset(const struct call *call)
         if (!node->ops->reset)
                 return -EPERM;
         trace(node, "RESET");
+        for (unsigned i = 0; i < USBFS_INTERFACES_MAX; i++)
+                node->bound[i] = node->claimed_by[i] || node->driver[i];
         /* usbfs cannot be told of a reset beforehand, so the kernel unbinds it: all claims are lost. */
         for (unsigned i = 0; i < USBFS_INTERFACES_MAX; i++)
                 if (node->claimed_by[i])
@@ -831,11 +833,14 @@ static int ioctl_get_driver(const struct call *call)
         return poke(call->pid, call->argument, &user, sizeof(user));
 }
 
-static void detach_driver(struct usbfs_node *node, unsigned interface)
+/* Whether there was one. */
+static bool attach_driver(struct usbfs_node *node, unsigned interface)
 {
-        if (node->driver[interface])
-                node->detached[interface] = node->driver[interface];
-        set_driver(node, interface, NULL, NULL);
+        const char *driver = node->ops->find_driver ? node->ops->find_driver(node->userdata, (uint8_t)interface) : NULL;
+
+        if (driver)
+                set_driver(node, interface, NULL, driver);
+        return driver;
 }
 
 static int ioctl_driver_call(const struct call *call)
@@ -860,15 +865,12 @@ static int ioctl_driver_call(const struct call *call)
                         r = set_interface(call->file, WAIT_RELEASE_INTERFACE, call->unique, (uint8_t)user.ifno, 0);
                         return r < 0 ? r : DEFERRED;
                 }
-                detach_driver(node, (unsigned)user.ifno);
+                set_driver(node, (unsigned)user.ifno, NULL, NULL);
                 return 0;
         case USBDEVFS_CONNECT:
                 if (node->claimed_by[user.ifno] || node->driver[user.ifno])
                         return -EBUSY;
-                if (!node->detached[user.ifno])
-                        return 0;               /* no driver wants it */
-                set_driver(node, (unsigned)user.ifno, NULL, node->detached[user.ifno]);
-                return 1;
+                return attach_driver(node, (unsigned)user.ifno);
         default:
                 return node->driver[user.ifno] ? -ENOTTY : -ENODATA;
         }
@@ -896,7 +898,7 @@ static int ioctl_disconnect_claim(const struct call *call)
                 if ((user.flags & USBDEVFS_DISCONNECT_CLAIM_EXCEPT_DRIVER) && same)
                         return -EBUSY;
                 trace(node, "driver detached from interface %u", user.interface);
-                detach_driver(node, user.interface);
+                set_driver(node, user.interface, NULL, NULL);
         }
         return claim(call->file, user.interface);
 }
@@ -1516,6 +1518,9 @@ void usbfs_node_reset_done(struct usbfs_node *node, int error)
         if (unique == 0)
                 return;
         node->reset_unique = 0;
+        for (unsigned i = 0; error == 0 && i < USBFS_INTERFACES_MAX; i++)
+                if (node->bound[i] && !node->claimed_by[i] && !node->driver[i])
+                        (void)attach_driver(node, i);
         unlock(node);
         reply_ioctl(node->usbfs, unique, error);
 }

@@ -31,8 +31,11 @@ struct fuse_usbfs *fuse_usbfs_free(struct fuse_usbfs *usbfs);
 struct usbfs_ops {
         /* May refuse an open(2) with a negative errno; NULL: never does. */
         int (*open)(void *userdata);
-        /* The kernel was asked to reset the port.  Answered once by usbfs_node_reset_done(). */
+        /* The kernel was asked to reset the port.  Answered once by usbfs_node_reset_done(); a driver that cannot bear a reset is
+         * bound to nothing before (usbfs_node_bind()), and looked for again after it. */
         void (*reset)(void *userdata);
+        /* The driver that takes an interface which has none, or NULL. */
+        const char *(*find_driver)(void *userdata, uint8_t interface);
         /* SETINTERFACE, or the release of an interface, changed an alternate setting.  True: the kernel has still something to
          * ask the device, and whoever caused it waits until usbfs_node_alternate_done(). */
         bool (*alternate_changed)(void *userdata, uint8_t interface, uint8_t alternate);

@@ -48,6 +48,7 @@
 #include "sim/uevent.h"
 
 #define HUB_DRIVER "hub"
+#define SERIAL_DRIVER "cdc_acm"
 #define HOLDER_DRIVER "usbfs"           /* another program is that, to everybody else */
 #define ROOT_PORTS 15U
 #define HUB_PORTS 16U                   /* more than any hub has, to spare tests a tree of them */
@@ -706,6 +707,8 @@ static int on_open(void *userdata)
         return camera->refuse_open;
 }
 
+static void bind_other_half(struct attached *attached, const char *driver);
+
 static void finish_reset(struct attached *attached, int error)
 {
         attached->resetting = false;
@@ -729,6 +732,8 @@ static void on_reset(void *userdata)
                 finish_reset(attached, attached->camera ? -ENODEV : 0);
                 return;
         }
+        /* cdc_acm cannot be told of a reset; who else has an interface of a camera can. */
+        bind_other_half(attached, NULL);
         /* Reset signalling takes its time however fast the rest may be: a bootloader has left by its end. */
         timer_set(&attached->reset_timer, milliseconds(MAX(options(attached->played)->enumerate / 2, RESET_SIGNALLING)));
         /* May drop off the bus from inside. */
@@ -837,23 +842,87 @@ static bool on_alternate_changed(void *userdata, uint8_t interface, uint8_t alte
         return true;
 }
 
+static bool is_serial_driver(const char *driver)
+{
+        return driver && strcmp(driver, SERIAL_DRIVER) == 0;
+}
+
+static void tell_of_tty(const struct attached *attached, const char *action)
+{
+        for (unsigned n = event_times(attached); attached->announced && n > 0; n--)
+                (void)sysfs_tty_event(attached->played->uevents, &attached->device, &attached->tty, action);
+}
+
+/* Its interfaces have their driver again. */
+static void tty_comes(struct attached *attached, const struct sysfs_interface *control)
+{
+        if (attached->has_tty || !attached->camera)
+                return;
+        if (tty_open(attached, control->number) < 0) {
+                trace(attached, "no pty for its serial port");
+                return;
+        }
+        trace(attached, "%s comes", attached->tty.name);
+        (void)sysfs_tty_write(&attached->device, &attached->tty);
+        (void)sysfs_tty_write_database(&attached->device, &attached->tty);
+        tell_of_tty(attached, "add");
+        changed(attached->played);
+}
+
+static void tty_goes(struct attached *attached)
+{
+        if (!attached->has_tty)
+                return;
+        trace(attached, "%s goes", attached->tty.name);
+        sysfs_tty_delete(&attached->device, &attached->tty);
+        tty_close(attached);
+        attached->has_tty = attached->tty_open = false;
+        tell_of_tty(attached, "remove");
+        changed(attached->played);
+}
+
+/* A serial port's driver has both its interfaces or none.  (No camera has two ports.) */
+static void bind_other_half(struct attached *attached, const char *driver)
+{
+        for (size_t i = 0; i < attached->n_interfaces; i++) {
+                const struct sysfs_interface *entry = &attached->interfaces[i];
+
+                if (entry->class != USB_CLASS_COMM && entry->class != USB_CLASS_CDC_DATA)
+                        continue;
+                if (driver ? !entry->driver : is_serial_driver(entry->driver))
+                        (void)usbfs_node_bind(attached->node, entry->number, driver);
+        }
+}
+
 static void on_driver_changed(void *userdata, uint8_t interface, const char *driver)
 {
         struct attached *attached = userdata;
         struct played *played = attached->played;
         size_t i = find_entry(attached, interface);
         struct sysfs_interface *entry = &attached->interfaces[i];
+        const char *former;
         bool quiet;
 
-        if (i == attached->n_interfaces || entry->driver == driver || (entry->driver && driver && strcmp(entry->driver, driver) == 0))
+        if (i == attached->n_interfaces)
+                return;
+        former = entry->driver;
+        if (former == driver || (former && driver && strcmp(former, driver) == 0))
                 return;
         /* usbfs says nothing when programs come and go. */
         quiet = !attached->announced || (driver && strcmp(driver, HOLDER_DRIVER) == 0) ||
-                (entry->driver && strcmp(entry->driver, HOLDER_DRIVER) == 0);
-        for (unsigned n = event_times(attached); !quiet && entry->driver && n > 0; n--)
-                (void)sysfs_interface_event(played->uevents, &attached->device, entry, "unbind");
+                (former && strcmp(former, HOLDER_DRIVER) == 0);
         entry->driver = driver;
         (void)sysfs_interface_write_driver(&attached->device, entry);
+        if (is_serial_driver(former)) {
+                tty_goes(attached);
+                bind_other_half(attached, NULL);
+        }
+        for (unsigned n = event_times(attached); !quiet && former && n > 0; n--)
+                (void)sysfs_interface_event(played->uevents, &attached->device, entry, "unbind");
+        if (is_serial_driver(driver) && entry->class == USB_CLASS_COMM) {
+                bind_other_half(attached, driver);
+                tty_comes(attached, entry);
+        }
         for (unsigned n = event_times(attached); !quiet && driver && n > 0; n--)
                 (void)sysfs_interface_event(played->uevents, &attached->device, entry, "bind");
 }
@@ -890,8 +959,26 @@ static void on_configuration_changed(void *userdata, uint8_t configuration)
                 (void)sysfs_interface_write_database(&attached->device, entry);
                 for (unsigned n = event_times(attached); attached->announced && n > 0; n--)
                         (void)sysfs_interface_event(attached->played->uevents, &attached->device, entry, "add");
+                if (entry->class == USB_CLASS_COMM)
+                        tty_comes(attached, entry);
         }
         bind_drivers(attached);
+}
+
+static const char *driver_of(const uint8_t *interface);
+
+static const char *on_find_driver(void *userdata, uint8_t interface)
+{
+        const struct attached *attached = userdata;
+        const uint8_t *descriptor = find_alternate(attached, interface, 0);
+
+        /* A serial port is found by its control interface, and taken with the other one if that is free. */
+        if (!descriptor || descriptor[5] == USB_CLASS_CDC_DATA)
+                return NULL;
+        for (size_t i = 0; descriptor[5] == USB_CLASS_COMM && i < attached->n_interfaces; i++)
+                if (attached->interfaces[i].class == USB_CLASS_CDC_DATA && attached->interfaces[i].driver)
+                        return NULL;
+        return driver_of(descriptor);
 }
 
 static void on_usbfs_trace(void *userdata, const char *line)
@@ -905,6 +992,7 @@ static void on_usbfs_trace(void *userdata, const char *line)
 static const struct usbfs_ops usbfs_ops = {
         .open = on_open,
         .reset = on_reset,
+        .find_driver = on_find_driver,
         .alternate_changed = on_alternate_changed,
         .driver_changed = on_driver_changed,
         .configuration_changed = on_configuration_changed,
@@ -916,7 +1004,7 @@ static const char *driver_of(const uint8_t *interface)
         switch (interface[5]) {
         case USB_CLASS_COMM:
         case USB_CLASS_CDC_DATA:
-                return "cdc_acm";
+                return SERIAL_DRIVER;
         case USB_CLASS_MASS_STORAGE:
                 return "usb-storage";
         case USB_CLASS_HUB:

@@ -578,6 +578,18 @@ int sysfs_tty_event(struct uevents *uevents, const struct sysfs_device *device, 
         return send_event(uevents, "tty", NULL, &properties, action);
 }
 
+void sysfs_tty_delete(const struct sysfs_device *device, const struct sysfs_tty *tty)
+{
+        char parent[320], full[512];
+
+        remove_file("/sys/class/tty/%s", tty->name);
+        remove_file("/sys/dev/char/%u:%u", TTY_MAJOR, tty->minor);
+        remove_file("/run/udev/data/c%u:%u", TTY_MAJOR, tty->minor);
+        interface_path(device, tty->interface, parent, sizeof(parent));
+        (void)snprintf(full, sizeof(full), "/sys%s/tty", parent);
+        remove_tree(full);
+}
+
 void sysfs_interface_delete(const struct sysfs_device *device, const struct sysfs_interface *interface)
 {
         char path[320], full[512];
@@ -594,11 +606,8 @@ void sysfs_device_delete(const struct sysfs_device *device, const struct sysfs_i
 {
         char path[512];
 
-        if (tty) {
-                remove_file("/sys/class/tty/%s", tty->name);
-                remove_file("/sys/dev/char/%u:%u", TTY_MAJOR, tty->minor);
-                remove_file("/run/udev/data/c%u:%u", TTY_MAJOR, tty->minor);
-        }
+        if (tty)
+                sysfs_tty_delete(device, tty);
         for (size_t i = 0; i < n; i++)
                 sysfs_interface_delete(device, &interfaces[i]);
         remove_file("/sys/bus/usb/devices/%s", device->name);

@@ -44,6 +44,7 @@ int sysfs_interface_write(const struct sysfs_device *device, const struct sysfs_
 void sysfs_interface_delete(const struct sysfs_device *device, const struct sysfs_interface *interface);
 int sysfs_interface_write_driver(const struct sysfs_device *device, const struct sysfs_interface *interface);
 int sysfs_tty_write(const struct sysfs_device *device, const struct sysfs_tty *tty);
+void sysfs_tty_delete(const struct sysfs_device *device, const struct sysfs_tty *tty);
 
 /* udev's database entry; from now on libudev calls the device initialized. */
 int sysfs_device_write_database(const struct sysfs_device *device);
