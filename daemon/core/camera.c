@@ -799,6 +799,14 @@ static void open_session(struct camera *camera)
         }
 }
 
+/* Nobody asked, and still one look that failed is not the last.  (Into what may be somebody else's chip there is only one.) */
+static bool is_looked_at_again(const struct camera *camera)
+{
+        if (camera->mode == CAMERA_MODE_ROM_DFU)
+                return camera->match == IDENTITY_KNOWN || camera->word.given;
+        return camera->record.suspect || camera->expected;
+}
+
 static void retry_later(struct camera *camera, enum camera_state state)
 {
         uint64_t delay;
@@ -815,7 +823,7 @@ static void retry_later(struct camera *camera, enum camera_state state)
         }
         /* Failed: with an update that is still open, with an unattended look that is still worth a try, or before it was held. */
         if (camera->retry.kind == RETRY_AFTER &&
-            (update_is_open(camera->update) || camera->record.suspect || camera->hold.wished))
+            (update_is_open(camera->update) || is_looked_at_again(camera) || camera->hold.wished))
                 timer_set(&camera->deadline, camera->retry.delay);
 }
 

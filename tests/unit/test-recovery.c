@@ -1419,6 +1419,37 @@ static struct lab_image *stock(struct lab *lab, enum sim_board board, struct lab
         return firmware;
 }
 
+/* Nobody asked, and the first look at it failed: it is looked at again, a few times. */
+static void looked_at_again_in_rom(void **state)
+{
+        for (unsigned failures = 1; failures <= RETRY_ATTACHED_MAX; failures++) {
+                struct lab *lab = *state;
+                struct lab_image *bootloader, *firmware;
+                struct lab_camera *camera;
+
+                lab_free(lab);
+                *state = lab = lab_new();
+                firmware = stock(lab, SIM_OPENMV3, &bootloader);
+                camera = known_camera(lab, SIM_OPENMV3, firmware);
+                blank_bootloader(camera);
+                lab_remember(camera);
+                sim_camera_add_fault(camera->sim, &(struct sim_fault){ .kind = SIM_FAULT_NAK, .request_type = 0xa1, .request = 2, .count = failures });
+                into_rom(camera);
+                lab_expect_state(camera, CAMERA_FAILED, 20 * SEC);
+                if (failures < RETRY_ATTACHED_MAX) {
+                        lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+                        lab_expect_flash(camera, bootloader);
+                        continue;
+                }
+                lab_run(lab, 60 * SEC);
+                lab_expect_state(camera, CAMERA_FAILED, SEC);
+                lab_expect_only_read(camera);
+                lab_replug(camera);
+                lab_expect_state(camera, CAMERA_JUMPER, 60 * SEC);
+                lab_expect_flash(camera, bootloader);
+        }
+}
+
 static void dead_after_update(void **state)
 {
         static const enum sim_board boards[] = { SIM_OPENMV3, SIM_OPENMV2 };
@@ -2690,6 +2721,7 @@ int main(int argc, char *argv[])
                 STORY("/recovery/J/locks-up", locks_up),
                 STORY("/recovery/J/verified-and-not-seen", not_seen),
                 STORY("/recovery/A/neither-bootloader-nor-firmware", dead_after_update),
+                STORY("/recovery/rom/looked-at-again", looked_at_again_in_rom),
                 STORY("/recovery/A/a-jumper-on-a-sound-camera", jumper_on_a_sound_camera),
                 STORY("/recovery/C/bootloader-only", bootloader_only),
                 STORY("/recovery/rom/unknown-bootloader-is-asked-about", unknown_bootloader),
