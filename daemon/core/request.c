@@ -523,14 +523,13 @@ static void request_recover(struct registry *registry, struct camera *camera, co
                        camera_name(camera));
                 return;
         }
-        camera->board = board;
+        camera_set_board(camera, board);
         recover(registry, camera, request, rom, ret);
         if (request->dry_run || ret->action == REQUEST_REFUSE) {
                 /* What was said before still holds, and may be carried out this moment. */
-                camera->board = before;
+                camera_set_board(camera, before);
                 camera->word = word;
-        } else
-                camera_set_board(camera, board);
+        }
 }
 
 static void request_restore(struct registry *registry, struct camera *camera, const struct request *request,
