@@ -448,7 +448,7 @@ static bool something_waits(const struct journal *journal)
 /* A sync while it is not writable asks the disk, and nobody's memory. */
 static bool has_work(const struct journal *journal)
 {
-        return !TAILQ_EMPTY(&journal->pending) || journal->awaited ||
+        return !TAILQ_EMPTY(&journal->pending) || journal->awaited || journal->lacking ||
                (!TAILQ_EMPTY(&journal->syncs) && (journal->unsynced || !journal->writable));
 }
 
@@ -509,8 +509,6 @@ static void batch_start(struct journal *journal)
                 syncs_answer(journal, &journal->syncs, -ENOMEM);
         if (!has_work(journal)) {
                 syncs_answer(journal, &journal->syncs, 0);
-                if (journal->lacking)
-                        journal_schedule(journal);
                 journal_settle(journal);
                 return;
         }

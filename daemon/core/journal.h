@@ -56,7 +56,8 @@ bool journal_is_whole(const struct journal *journal);
 int journal_put_whole(struct journal *journal);
 
 /* The database was found damaged while running and was set aside, or it was removed, and an empty one was begun: whoever holds records puts them again from
- * on_reset.  So it is, too, when the disk takes something again after records were dropped for want of memory.  Syncs waiting at that moment are answered after those puts are on disk. */
+ * on_reset.  So it is, too, when the disk takes something again after records were dropped for want of memory.  Syncs waiting at that moment
+ * are answered after those puts are on disk. */
 struct journal_watch {
         void (*on_reset)(void *userdata);
         void (*on_writable)(void *userdata);    /* again; NULL: nobody wants to know */

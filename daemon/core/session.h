@@ -26,7 +26,7 @@
 #include "protocol/machine.h"
 
 #define FILESYSTEM_ZEROS 4096            /* "erase filesystem" is a block of zeros (boards.md section 3) */
-extern const uint8_t session_zeros[FILESYSTEM_ZEROS];
+extern const uint8_t session_zeros[FILESYSTEM_ZEROS];   /* that block */
 
 struct session;
 
