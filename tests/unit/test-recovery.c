@@ -1419,19 +1419,28 @@ static struct lab_image *stock(struct lab *lab, enum sim_board board, struct lab
         return firmware;
 }
 
+/* In a lab of its own: an M7 that is known, and has lost its bootloader. */
+static struct lab_camera *without_bootloader(void **state, struct lab_image **ret_bootloader, struct lab_image **ret_firmware)
+{
+        struct lab_camera *camera;
+        struct lab *lab;
+
+        lab_free(*state);
+        *state = lab = lab_new();
+        *ret_firmware = stock(lab, SIM_OPENMV3, ret_bootloader);
+        camera = known_camera(lab, SIM_OPENMV3, *ret_firmware);
+        blank_bootloader(camera);
+        return camera;
+}
+
 /* Nobody asked, and the first look at it failed: it is looked at again, a few times. */
 static void looked_at_again_in_rom(void **state)
 {
         for (unsigned failures = 1; failures <= RETRY_ATTACHED_MAX; failures++) {
-                struct lab *lab = *state;
                 struct lab_image *bootloader, *firmware;
-                struct lab_camera *camera;
+                struct lab_camera *camera = without_bootloader(state, &bootloader, &firmware);
+                struct lab *lab = *state;
 
-                lab_free(lab);
-                *state = lab = lab_new();
-                firmware = stock(lab, SIM_OPENMV3, &bootloader);
-                camera = known_camera(lab, SIM_OPENMV3, firmware);
-                blank_bootloader(camera);
                 lab_remember(camera);
                 sim_camera_add_fault(camera->sim, &(struct sim_fault){ .kind = SIM_FAULT_NAK, .request_type = 0xa1, .request = 2, .count = failures });
                 into_rom(camera);
@@ -1868,15 +1877,10 @@ static void rom_pulled_in_the_middle(void **state)
         for (size_t i = 0; i < ELEMENTSOF(skips); i++)
                 for (int when = 0; when < 3; when++) {
                         static const enum sim_fault_kind kinds[] = { SIM_FAULT_UNPLUG_BEFORE, SIM_FAULT_UNPLUG_STATUS, SIM_FAULT_UNPLUG_FLASH };
-                        struct lab *lab = *state;
                         struct lab_image *bootloader, *firmware;
-                        struct lab_camera *camera;
+                        struct lab_camera *camera = without_bootloader(state, &bootloader, &firmware);
+                        struct lab *lab = *state;
 
-                        lab_free(lab);
-                        *state = lab = lab_new();
-                        firmware = stock(lab, SIM_OPENMV3, &bootloader);
-                        camera = known_camera(lab, SIM_OPENMV3, firmware);
-                        blank_bootloader(camera);
                         sim_camera_add_fault(camera->sim, &(struct sim_fault){
                                 .kind = kinds[when], .request_type = kinds[when] == SIM_FAULT_UNPLUG_FLASH ? 0xa1 : 0x21,
                                 .request = kinds[when] == SIM_FAULT_UNPLUG_FLASH ? 3 : 1, .skip = skips[i], .count = 1 });
